@@ -1,0 +1,55 @@
+// Threads and scratch memory of the CPU kernels. Without OpenMP the same code runs on one thread.
+// The unnamed namespace is meant: each copy of a kernel source is compiled with other instruction-set flags and must
+// keep its own copy of these functions too.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace fastpose {
+namespace {
+
+// Calls body(item, worker) for every item; workers are numbered from 0. An item's result must not depend on its
+// worker, so that the schedule cannot change the answer. The body must not throw.
+template <class Body>
+void parallel_for(int threads, int64_t items, const Body& body) {
+#ifdef _OPENMP
+    if (threads > 1 && items > 1) {
+#pragma omp parallel num_threads(threads)
+        {
+            const int worker = omp_get_thread_num();
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t item = 0; item < items; ++item) body(item, worker);
+        }
+        return;
+    }
+#endif
+    for (int64_t item = 0; item < items; ++item) body(item, 0);
+}
+
+// Uninitialised memory on a cache-line boundary, taken before any thread starts so that a failure is an exception.
+template <class T>
+class Scratch {
+   public:
+    explicit Scratch(int64_t count) {
+        const size_t bytes = (static_cast<size_t>(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
+        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+        if (data_ == nullptr) throw std::bad_alloc();
+    }
+    ~Scratch() { std::free(data_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    T* data() const { return data_; }
+
+   private:
+    T* data_;
+};
+
+}  // namespace
+}  // namespace fastpose

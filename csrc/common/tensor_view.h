@@ -1,0 +1,48 @@
+// What a kernel may know of a tensor: address, element type, device, sizes and strides (in elements). No torch here.
+#pragma once
+
+#include <cstdint>
+
+namespace fastpose {
+
+enum class DType : uint8_t { float32, float64, bfloat16, float16, int64, boolean, other };
+
+constexpr int max_rank = 6;
+
+struct TensorView {
+    bool present = false;  // false: an optional tensor that was not given
+    void* data = nullptr;  // address of element (0, ..., 0)
+    DType dtype = DType::other;
+    bool on_cpu = true;
+    int device_index = 0;
+    int rank = 0;
+    int64_t size[max_rank] = {};
+    int64_t stride[max_rank] = {};
+
+    explicit operator bool() const { return present; }
+    int64_t elements() const {
+        int64_t count = 1;
+        for (int axis = 0; axis < rank; ++axis) count *= size[axis];
+        return count;
+    }
+    bool contiguous() const {
+        int64_t expected = 1;
+        for (int axis = rank - 1; axis >= 0; --axis) {
+            if (size[axis] != 1 && stride[axis] != expected) return false;
+            expected *= size[axis];
+        }
+        return true;
+    }
+};
+
+// A (B, C, N) tensor of known element type: attention's view of a feature map with its spatial axes flattened.
+template <class T>
+struct Strided3 {
+    T* data = nullptr;  // null: the tensor is absent
+    int64_t batch = 0, channel = 0, position = 0;
+
+    T* at(int64_t b) const { return data + b * batch; }
+    explicit operator bool() const { return data != nullptr; }
+};
+
+}  // namespace fastpose

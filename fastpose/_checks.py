@@ -1,0 +1,76 @@
+"""Argument checks shared by every room: each failure is one sentence with what was found and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name(s), or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    if not matches:
+        return ""
+    return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a name that does not exist: the nearest names, or all of them when none is near."""
+    known = list(known)
+    return f"unknown {kind} {name!r}" + (nearest(name, known) or f"; known: {', '.join(sorted(known))}")
+
+
+def choice(argument: str, value: str, known: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``known``."""
+    if value not in known:
+        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
+
+
+def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:
+    """Raise unless ``value`` is a floating-point tensor of one of ``ranks``; ``shape`` names the expected layout."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument}: expected a torch.Tensor {shape}, got {type(value).__name__}")
+    if ranks is not None and value.dim() not in ranks:
+        raise ValueError(f"{argument}: expected {shape}, got {tuple(value.shape)}")
+    if value.dtype not in FLOATING:
+        raise TypeError(f"{argument}: expected float32, float64, bfloat16 or float16, got {value.dtype}")
+    return value
+
+
+def same_device(**tensors: Tensor | None) -> None:
+    """Raise unless all tensors that are given live on one device."""
+    first: tuple[str, torch.device] | None = None
+    for name, value in tensors.items():
+        if value is None:
+            continue
+        if first is None:
+            first = (name, value.device)
+        elif value.device != first[1]:
+            raise ValueError(f"{name}: expected device {first[1]} (that of {first[0]}), got {value.device}")
+
+
+def same_dtype(**tensors: Tensor | None) -> None:
+    """Raise unless all tensors that are given have one dtype."""
+    first: tuple[str, torch.dtype] | None = None
+    for name, value in tensors.items():
+        if value is None:
+            continue
+        if first is None:
+            first = (name, value.dtype)
+        elif value.dtype != first[1]:
+            raise TypeError(f"{name}: expected {first[1]} (that of {first[0]}), got {value.dtype}")
+
+
+def shape(argument: str, value: Tensor, expected: Sequence[int | None], names: str) -> None:
+    """Raise unless ``value`` has the expected sizes; ``None`` admits any size, ``names`` spells the layout."""
+    wrong = value.dim() != len(expected) or any(
+        want is not None and have != want for have, want in zip(value.shape, expected, strict=False)
+    )
+    if wrong:
+        spelled = "(" + ", ".join("any" if want is None else str(want) for want in expected) + ")"
+        raise ValueError(f"{argument}: expected {names} = {spelled}, got {tuple(value.shape)}")

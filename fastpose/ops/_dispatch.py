@@ -1,0 +1,111 @@
+"""Which backend serves a call, and why the others do not.
+
+A backend states its limits as a list of sentences: empty when it can serve the call. The same list feeds the automatic
+choice, the error of an explicit choice, ``ops.explain`` and ``fastpose doctor``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fastpose._checks import unknown
+
+Inputs = tuple[Tensor | None, ...]
+Parameters = tuple[Any, ...]
+
+# Fastest first; the reference serves every device.
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of one operation.
+
+    Attributes:
+        name: "reference", "cpu", "triton" or "cuda".
+        not_supported_reasons: (inputs, parameters) -> sentences, empty when the call can be served.
+        fwd: (inputs, parameters) -> (outputs..., residuals...).
+        bwd: (inputs, results, grads, needs, parameters) -> one gradient per differentiable input, None where
+            ``needs`` is false. None for a backend in plain tensor code, which autograd differentiates by itself.
+        bwd2: (inputs, results, grads, cotangents, needs, parameters) -> gradients of <cotangents, bwd(...)> with
+            respect to each differentiable input, then each of ``grads``.
+    """
+
+    name: str
+    not_supported_reasons: Callable[[Inputs, Parameters], list[str]]
+    fwd: Callable[[Inputs, Parameters], tuple[Tensor, ...]]
+    bwd: Callable[..., tuple[Tensor | None, ...]] | None = None
+    bwd2: Callable[..., tuple[Tensor | None, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend serves a call (``chosen``) and, for every backend passed over, the reasons."""
+
+    operation: str
+    chosen: str
+    reasons: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        lines = [f"{self.operation}: {self.chosen}"]
+        for name, sentences in self.reasons.items():
+            lines += [f"  not {name}: {sentence}" for sentence in sentences]
+        return "\n".join(lines)
+
+
+class Operation:
+    """A public operation and the backends that implement it, in order of preference."""
+
+    def __init__(self, name: str, folder: str, *backends: str) -> None:
+        self.name = name
+        self._folder = folder
+        self.backend_names = backends
+        self._loaded: dict[str, Backend] = {}
+
+    def backend(self, name: str) -> Backend:
+        """Return a backend by name, importing its file on first use."""
+        if name not in self._loaded:
+            if name not in self.backend_names:
+                raise ValueError(f"{self.name}: {unknown('backend', name, ('auto', *self.backend_names))}")
+            module = importlib.import_module(f"fastpose.ops.{self._folder}._{name}")
+            self._loaded[name] = getattr(module, self.name)
+        return self._loaded[name]
+
+    def choose(self, name: str, inputs: Inputs, parameters: Parameters) -> Backend:
+        """Return the backend for a call: the first that can serve it, or the named one; ``ValueError`` says why not."""
+        if name == "auto":
+            for candidate in self.backend_names[:-1]:
+                backend = self.backend(candidate)
+                if not backend.not_supported_reasons(inputs, parameters):
+                    return backend
+            return self.backend(self.backend_names[-1])
+        backend = self.backend(name)
+        reasons = backend.not_supported_reasons(inputs, parameters)
+        if reasons:
+            raise ValueError(f"{self.name}: backend {name!r} cannot serve this call: {'; '.join(reasons)}")
+        return backend
+
+    def explain(self, inputs: Inputs, parameters: Parameters) -> Explanation:
+        """Return the automatic choice and the reasons against every backend before it."""
+        chosen = self.choose("auto", inputs, parameters).name
+        passed = self.backend_names[: self.backend_names.index(chosen)]
+        reasons = {name: self.backend(name).not_supported_reasons(inputs, parameters) for name in passed}
+        return Explanation(self.name, chosen, reasons)
+
+
+def cpu_reasons(inputs: Inputs) -> list[str]:
+    """Reasons against the C++ kernels that hold for every operation: the extension, the device."""
+    from fastpose import _native
+
+    reasons = []
+    if (missing := _native.missing()) is not None:
+        reasons.append(missing)
+    device = next((tensor.device for tensor in inputs if tensor is not None), None)
+    if device is not None and device.type != "cpu":
+        reasons.append(f"it serves CPU tensors, got {device}")
+    return reasons

@@ -1,0 +1,1 @@
+"""Non-local (self-)attention with memory linear in the number of positions."""

@@ -1,0 +1,104 @@
+"""Attention by the C++ kernels: linear memory in every order of derivative, float32 and float64 arithmetic.
+
+16-bit inputs are widened to float32 (linear in the number of positions), computed and rounded once at the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastpose import _native
+from fastpose.ops._dispatch import Backend, Inputs, Parameters, cpu_reasons
+
+
+def reasons(inputs: Inputs, parameters: Parameters) -> list[str]:
+    return cpu_reasons(inputs)
+
+
+def empty_results(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Uninitialised out (B, Cv, Nq), in the memory order of value, and lse (B, Nq)."""
+    query, _, value = inputs
+    batch, channels, queries = value.shape[0], value.shape[1], query.shape[2]
+    if value.stride(1) == 1 and value.stride(2) != 1:
+        out = value.new_empty(batch, queries, channels).transpose(1, 2)
+    else:
+        out = value.new_empty(batch, channels, queries)
+    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+    return out, value.new_empty(batch, queries, dtype=wide)
+
+
+def _wide(tensor: Tensor | None) -> Tensor | None:
+    """The tensor in the kernels' arithmetic, with one unit stride: itself wherever that already holds."""
+    if tensor is None:
+        return None
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        return tensor.float()
+    return tensor
+
+
+def _scaled(query: Tensor, scale: float) -> Tensor:
+    return query if scale == 1.0 else query * scale
+
+
+def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    query, key, value = (_wide(tensor) for tensor in inputs)
+    out, lse = empty_results((query, key, value), parameters)
+    _native.module().attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
+    return out.to(inputs[2].dtype), lse
+
+
+def backward(
+    inputs: Inputs,
+    results: tuple[Tensor, ...],
+    grads: tuple[Tensor, ...],
+    needs: tuple[bool, ...],
+    parameters: Parameters,
+) -> tuple[Tensor | None, ...]:
+    (scale,) = parameters
+    query, key, value = (_wide(tensor) for tensor in inputs)
+    out, lse = _wide(results[0]), results[1]
+    gradients = [
+        torch.empty_like(tensor) if need else None for tensor, need in zip((query, key, value), needs, strict=True)
+    ]
+    _native.module().attention_bwd(
+        _scaled(query, scale), key, value, out, lse, _wide(grads[0]), *gradients, torch.get_num_threads()
+    )
+    if scale != 1.0 and gradients[0] is not None:
+        gradients[0].mul_(scale)
+    return _narrow(gradients, inputs)
+
+
+def double_backward(
+    inputs: Inputs,
+    results: tuple[Tensor, ...],
+    grads: tuple[Tensor, ...],
+    cotangents: tuple[Tensor | None, ...],
+    needs: tuple[bool, ...],
+    parameters: Parameters,
+) -> tuple[Tensor | None, ...]:
+    (scale,) = parameters
+    query, key, value = (_wide(tensor) for tensor in inputs)
+    out, lse, grad = _wide(results[0]), results[1], _wide(grads[0])
+    cot_query, cot_key, cot_value = (_wide(tensor) for tensor in cotangents)
+    if cot_query is not None:
+        cot_query = _scaled(cot_query, scale)
+    gradients = [torch.empty_like(tensor) for tensor in (query, key, value, grad)]
+    _native.module().attention_bwd2(
+        _scaled(query, scale), key, value, out, lse, grad,
+        cot_query, cot_key, cot_value, *gradients, torch.get_num_threads(),
+    )  # fmt: skip
+    if scale != 1.0:
+        gradients[0].mul_(scale)
+    kept = [gradient if need else None for gradient, need in zip(gradients, needs, strict=True)]
+    return _narrow(kept, (*inputs, grads[0]))
+
+
+def _narrow(gradients: list[Tensor | None], like: Inputs) -> tuple[Tensor | None, ...]:
+    return tuple(
+        None if gradient is None else gradient.to(tensor.dtype)
+        for gradient, tensor in zip(gradients, like, strict=True)
+    )
+
+
+nonlocal_attention = Backend("cpu", reasons, forward, backward, double_backward)

@@ -1,0 +1,152 @@
+"""Non-local attention: what the public functions take, check and return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastpose import _checks
+from fastpose.ops._autograd import Differentiable, Signature
+from fastpose.ops._dispatch import Operation
+from fastpose.ops._precision import autocast
+from fastpose.ops.attention import _cpu, _reference
+
+OPERATION = Operation("nonlocal_attention", "attention", "cpu", "reference")
+_attention = Differentiable(
+    OPERATION,
+    Signature(
+        inputs=("query", "key", "value"),
+        differentiable=("query", "key", "value"),
+        parameters=(("scale", "float"),),
+        outputs=1,
+        results=2,
+    ),
+    allocate=_cpu.empty_results,
+)
+
+
+def nonlocal_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0, backend: str = "auto"
+) -> Tensor:
+    """Attend from every query position to every key position of a feature map, in linear memory.
+
+    ``out[:, i] = sum_j softmax_j(scale * <query[:, i], key[:, j]>) value[:, j]`` with the spatial dimensions
+    flattened: the non-local block of Wang et al. (CVPR 2018) and SAGAN (Zhang et al., ICML 2019), single head, without
+    1/sqrt(d) unless ``scale`` says so.
+
+    Args:
+        query: (B, Ck, *Sq), one or more spatial dimensions.
+        key: (B, Ck, *Sk); Sk may differ from Sq (pooled keys).
+        value: (B, Cv, *Sk).
+        scale: factor of the logits.
+        backend: "auto", "reference" or "cpu".
+
+    Returns:
+        (B, Cv, *Sq), in the memory order of ``value``: channels-last in, channels-last out.
+
+    Differentiable twice in query, key and value; any number of times with ``backend="reference"``. No backend but the
+    reference stores a map of Nq x Nk numbers in any order of derivative. Both memory layouts (positions contiguous and
+    channels contiguous), any batch stride and slices of a larger tensor are served without a copy.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor, or the dtypes differ.
+        ValueError: the sizes do not match, or the backend cannot serve the call.
+    """
+    query, key, value = autocast(query, key, value)
+    _check(query, key, value)
+    inputs = (query.flatten(2), key.flatten(2), value.flatten(2))  # (B, C, N)
+    parameters = (float(scale),)
+    chosen = OPERATION.choose(backend, inputs, parameters)
+    (out,) = _attention(chosen, inputs, parameters)
+    return out if query.dim() == 3 else out.unflatten(2, query.shape[2:])  # (B, Cv, *Sq)
+
+
+def nonlocal_attention_residual(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    residual: Tensor,
+    gamma: Tensor,
+    *,
+    scale: float = 1.0,
+    backend: str = "auto",
+) -> Tensor:
+    """Return ``residual + gamma * nonlocal_attention(query, key, value)``, the output of a self-attention block.
+
+    Args:
+        residual: (B, Cv, *Sq).
+        gamma: tensor with one element, 0 at the start of training in every published model; nothing divides by it.
+
+    Other arguments, layouts and errors as :func:`nonlocal_attention`. Differentiable twice in all five tensors.
+    """
+    attended = nonlocal_attention(query, key, value, scale=scale, backend=backend)
+    (residual,) = autocast(residual)
+    _checks.tensor("residual", residual, "(B, Cv, *Sq)")
+    _checks.shape("residual", residual, attended.shape, "(B, Cv, *Sq)")
+    if not isinstance(gamma, Tensor) or gamma.numel() != 1:
+        found = tuple(gamma.shape) if isinstance(gamma, Tensor) else type(gamma).__name__
+        raise ValueError(f"gamma: expected a tensor with one element, got {found}")
+    _checks.same_device(value=value, residual=residual, gamma=gamma)
+    return torch.addcmul(residual, gamma.reshape(()).to(attended.dtype), attended)
+
+
+def attention_rows(
+    query: Tensor, key: Tensor, positions: Tensor | Sequence[Sequence[int]], *, scale: float = 1.0
+) -> Tensor:
+    """Return the attention maps of a few query positions, for pictures.
+
+    Args:
+        query: (B, Ck, H, W).
+        key: (B, Ck, *Sk).
+        positions: (P, 2) integers (x, y) in query pixels.
+        scale: factor of the logits.
+
+    Returns:
+        (B, P, *Sk): each map sums to 1. Differentiable in query and key to any order.
+
+    Raises:
+        TypeError, ValueError: as :func:`nonlocal_attention`; a position outside the query map.
+    """
+    query, key = autocast(query, key)
+    _check_query_key(query, key)
+    if query.dim() != 4:
+        raise ValueError(f"query: expected (B, Ck, H, W), got {tuple(query.shape)}")
+    x, y = _check_positions(positions, query)
+    chosen = query[:, :, y, x]  # (B, Ck, P)
+    rows = _reference.weights(chosen, key.flatten(2), scale)  # (B, P, Nk)
+    return rows.unflatten(2, key.shape[2:])  # (B, P, *Sk)
+
+
+def _check_positions(positions: Tensor | Sequence[Sequence[int]], query: Tensor) -> tuple[Tensor, Tensor]:
+    points = torch.as_tensor(positions, device=query.device)
+    if points.dim() != 2 or points.shape[1] != 2 or points.is_floating_point():
+        raise ValueError(f"positions: expected (P, 2) integers (x, y), got {points.dtype} {tuple(points.shape)}")
+    height, width = query.shape[2:]
+    inside = (points >= 0).all() and (points[:, 0] < width).all() and (points[:, 1] < height).all()
+    if not bool(inside):
+        raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
+    return points[:, 0], points[:, 1]
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
+    _check_query_key(query, key)
+    _checks.tensor("value", value, "(B, Cv, *Sk)")
+    if value.dim() != key.dim() or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:
+        raise ValueError(
+            f"value: expected (B, Cv, *Sk) with B and Sk of key {tuple(key.shape)}, got {tuple(value.shape)}"
+        )
+    _checks.same_dtype(query=query, value=value)
+    _checks.same_device(query=query, value=value)
+
+
+def _check_query_key(query: Tensor, key: Tensor) -> None:
+    _checks.tensor("query", query, "(B, Ck, *Sq)", ranks=(3, 4, 5))
+    _checks.tensor("key", key, "(B, Ck, *Sk)", ranks=(3, 4, 5))
+    if key.shape[:2] != query.shape[:2]:
+        raise ValueError(
+            f"key: expected (B, Ck, *Sk) with B and Ck of query {tuple(query.shape)}, got {tuple(key.shape)}"
+        )
+    _checks.same_dtype(query=query, key=key)
+    _checks.same_device(query=query, key=key)
