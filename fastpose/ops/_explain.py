@@ -10,9 +10,7 @@ from fastpose._checks import unknown
 from fastpose.ops._dispatch import Explanation, Operation
 from fastpose.ops.attention import functional as attention
 
-_OPERATIONS: dict[str, Operation] = {
-    operation.name: operation for operation in (attention.OPERATION,)
-}
+_OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in (attention.OPERATION,)}
 
 
 def operations() -> tuple[str, ...]:
