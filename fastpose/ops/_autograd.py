@@ -32,7 +32,7 @@ class Signature:
 
     Attributes:
         inputs: names of the tensor inputs, in order; a trailing "?" marks an optional one.
-        differentiable: names of the inputs that have a gradient.
+        differentiable: names of the inputs that have a gradient; none for an operation without derivatives.
         parameters: (name, schema type) of the constants, for example ("scale", "float").
         outputs: how many of the forward's results are the operation's outputs; the rest are saved for backward.
         results: how many results the forward has.
@@ -71,7 +71,7 @@ class Differentiable:
 
     def __call__(self, backend: Backend, inputs: Inputs, parameters: Parameters) -> tuple[Tensor, ...]:
         outputs = self.signature.outputs
-        if backend.bwd is None:
+        if backend.bwd is None and self.signature.differentiable:
             return backend.fwd(inputs, parameters)[:outputs]
         if torch.compiler.is_compiling() or any(_is_wrapped(tensor) for tensor in inputs):
             return self._registered(*inputs, *parameters, backend.name)[:outputs]
@@ -171,7 +171,8 @@ def _register(operation: Operation, signature: Signature, allocate: Callable) ->
     """Define fastpose::<name>_fwd, _bwd and _bwd2 with shapes and gradients; return the forward operator."""
     _define(operation, signature)
     _register_shapes(operation.name, signature, allocate)
-    _register_gradients(operation.name, signature)
+    if signature.differentiable:
+        _register_gradients(operation.name, signature)
     return getattr(torch.ops.fastpose, f"{operation.name}_fwd").default
 
 
@@ -237,7 +238,8 @@ def _define(operation: Operation, signature: Signature) -> None:
         computed = operation.backend(name).bwd2(inputs, results, grads, cotangents, flags, parameters)
         return _filled(computed, grads[0])
 
-    for order, implementation in (("fwd", fwd), ("bwd", bwd), ("bwd2", bwd2)):
+    orders = (("fwd", fwd), ("bwd", bwd), ("bwd2", bwd2)) if gradients else (("fwd", fwd),)
+    for order, implementation in orders:
         name = f"{operation.name}_{order}"
         library.define(name + _schemas(signature)[order], tags=[torch.Tag.pt2_compliant_tag])
         library.impl(name, implementation, "CompositeExplicitAutograd")
@@ -255,6 +257,9 @@ def _register_shapes(name: str, signature: Signature, allocate: Callable) -> Non
     @torch.library.register_fake(f"fastpose::{name}_fwd", lib=library)
     def _(*arguments: Any) -> tuple[Tensor, ...]:
         return allocate(arguments[:count], arguments[count:-1])
+
+    if not signature.differentiable:
+        return
 
     @torch.library.register_fake(f"fastpose::{name}_bwd", lib=library)
     def _(*arguments: Any) -> tuple[Tensor, ...]:

@@ -9,9 +9,11 @@ from torch import Tensor
 from fastpose._checks import unknown
 from fastpose.ops._dispatch import Explanation, Operation
 from fastpose.ops.attention import functional as attention
+from fastpose.ops.geometry import functional as geometry
+from fastpose.ops.heatmap import functional as heatmap
 
 _OPERATIONS: dict[str, Operation] = {
-    operation.name: operation for operation in (attention.OPERATION,)
+    operation.name: operation for operation in (attention.OPERATION, *heatmap.OPERATIONS, geometry.OPERATION)
 }
 
 

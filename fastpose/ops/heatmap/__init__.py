@@ -1,0 +1,1 @@
+"""Gaussian heatmaps: rendering, the fused loss, decoding and flip tests."""
