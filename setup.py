@@ -1,7 +1,7 @@
 """Builds the extension fastpose._C with pybind11 and ninja; needs a C++20 compiler and neither torch nor CUDA.
 
 Environment:
-    FASTPOSE_CUDA=auto|1|0   auto (default): add the CUDA kernels when nvcc is found; 1: require nvcc; 0: leave them out.
+    FASTPOSE_CUDA=auto|1|0   auto (default): CUDA kernels when nvcc is found; 1: require nvcc; 0: leave them out.
     CXX, CXXFLAGS, NVCC      compiler, extra flags, path of nvcc.
 """
 
@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import ninja
 import pybind11
@@ -22,45 +23,98 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CSRC = Path("csrc")
-CUDA_ARCHITECTURES = ("80", "90")  # SASS for these and PTX of the last
+CUDA_ARCHITECTURES = ("80", "90")  # machine code for these, and PTX of the last for newer ones
+FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -DNDEBUG"
 SIMD_FLAGS = {
-    "baseline": [],
-    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mavx2", "-mfma", "-mf16c"]
-    + ["-mprefer-vector-width=512", "-mtune=icelake-server"],
+    "baseline": "",
+    "avx2": "-mavx2 -mfma -mf16c -mtune=haswell",
+    "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mtune=icelake-server",
 }
+WIDE_VECTORS = "-mprefer-vector-width=512"
 
 
-def compiles(compiler: list[str], flags: list[str], source: str) -> bool:
+class Object(NamedTuple):
+    """One compilation: source, name of the object file, ninja rule and extra flags."""
+
+    source: Path
+    name: str
+    rule: str = "cxx"
+    flags: str = ""
+
+
+def stop(sentence: str) -> None:
+    sys.exit(f"fastpose: {sentence}")
+
+
+def compiles(compiler: str, flags: str, source: str) -> bool:
     """Whether a small program compiles and links with these flags."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.cpp")
         path.write_text(source)
-        command = [*compiler, *flags, str(path), "-o", str(Path(folder, "probe"))]
+        command = [*compiler.split(), *flags.split(), str(path), "-o", str(Path(folder, "probe"))]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def find_compiler() -> list[str]:
-    """The C++ compiler as a command; exits with one sentence where there is none."""
+def find_compiler() -> str:
+    """The C++ compiler's command; stops with one sentence where there is none."""
     wanted = os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     if wanted is None or not shutil.which(wanted.split()[0]):
-        sys.exit("fastpose: no C++ compiler found; install one (Debian: apt-get install g++) or set CXX to its path")
-    compiler = wanted.split()
-    if not compiles(compiler, ["-std=c++20"], "template <class T> concept Any = true; int main() { return 0; }"):
-        sys.exit(f"fastpose: {wanted} does not compile C++20; use g++ 11 or clang 14 or newer, or set CXX to one")
-    return compiler
+        stop("no C++ compiler found; install one (Debian: apt-get install g++) or set CXX to its path")
+    if not compiles(wanted, "-std=c++20", "template <class T> concept Any = true; int main() { return 0; }"):
+        stop(f"{wanted} does not compile C++20; use g++ 11 or clang 14 or newer, or set CXX to one")
+    return wanted
 
 
 def find_nvcc() -> str | None:
     """Path of nvcc as FASTPOSE_CUDA asks for it, or None to build without CUDA."""
     choice = os.environ.get("FASTPOSE_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
-        sys.exit(f"fastpose: FASTPOSE_CUDA: expected auto, 1 or 0, got {choice!r}")
+        stop(f"FASTPOSE_CUDA: expected auto, 1 or 0, got {choice!r}")
     nvcc = None if choice == "0" else os.environ.get("NVCC") or shutil.which("nvcc")
     if nvcc is None and choice == "1":
-        sys.exit("fastpose: FASTPOSE_CUDA=1 but nvcc was not found; put the CUDA toolkit's bin folder on PATH, set NVCC, "
-                 "or use FASTPOSE_CUDA=auto (the GPU is then served by Triton)")
+        stop(
+            "FASTPOSE_CUDA=1 but nvcc was not found; put the CUDA toolkit's bin folder on PATH, set NVCC, "
+            "or use FASTPOSE_CUDA=auto (the GPU is then served by Triton)"
+        )
     return nvcc
+
+
+def openmp_flag(compiler: str) -> str:
+    """-fopenmp where the compiler has it; without it the kernels run on one thread."""
+    if compiles(compiler, "-fopenmp", "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }"):
+        return "-fopenmp"
+    print("fastpose: the compiler has no OpenMP; the CPU kernels will run on one thread", file=sys.stderr)
+    return ""
+
+
+def cpu_objects(compiler: str) -> list[Object]:
+    """Kernels (*_cpu.cpp) are compiled once per instruction set, the rest once.
+
+    The baseline copies come first: the linker keeps the first copy of a library function that several share, and that
+    one must run on every machine.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    wide = WIDE_VECTORS if compiles(compiler, WIDE_VECTORS, "int main() {}") else ""
+    plain = [path for path in sorted(CSRC.rglob("*.cpp")) if not path.name.endswith("_cpu.cpp")]
+    objects = [Object(path, f"{path.stem}.o") for path in plain]
+    for level in SIMD_FLAGS if x86 else ("baseline",):
+        flags = f"{SIMD_FLAGS[level]} {wide if level == 'avx512' else ''}"
+        objects += [Object(path, f"{path.stem}.{level}.o", flags=flags) for path in sorted(CSRC.rglob("*_cpu.cpp"))]
+    return objects
+
+
+def cuda_flags() -> str:
+    targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
+    newest = CUDA_ARCHITECTURES[-1]
+    targets.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
+    return " ".join(["-std=c++20 -O3 --cudart=static -Xcompiler=-fPIC,-fvisibility=hidden", *targets])
+
+
+def link_flags(nvcc: str | None) -> str:
+    flags = "-shared -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -s -Wl,--gc-sections"
+    if nvcc:
+        flags += f" -L{escape(Path(nvcc).resolve().parents[1] / 'lib64')} -lcudart_static -ldl -lrt -lpthread"
+    return flags
 
 
 def escape(path: object) -> str:
@@ -68,92 +122,45 @@ def escape(path: object) -> str:
     return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
+def ninja_script(output: Path) -> str:
+    """The whole build as a ninja file."""
+    compiler, nvcc = find_compiler(), find_nvcc()
+    cuda = [Object(path, f"{path.stem}.cu.o", "nvcc") for path in sorted(CSRC.rglob("*.cu"))] if nvcc else []
+    objects = cpu_objects(compiler) + cuda
+    openmp = openmp_flag(compiler)
+    folders = [CSRC.absolute(), pybind11.get_include(), sysconfig.get_path("include")]
+    includes = " ".join(f"'-I{escape(folder)}'" for folder in folders)
+    defines = f"-DFASTPOSE_COMPILER='\"{compiler}\"'" + (" -DFASTPOSE_WITH_CUDA" if cuda else "")
+    user = os.environ.get("CXXFLAGS", "")
+    lines = [
+        "rule cxx",
+        f"  command = {compiler} -MMD -MF $out.d {FLAGS} {openmp} {defines} {includes} {user} $flags -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule nvcc",
+        f"  command = {nvcc} -MMD -MF $out.d {cuda_flags()} {includes} -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {compiler} $in {openmp} {link_flags(nvcc if cuda else None)} -o $out",
+    ]
+    for item in objects:
+        lines += [f"build {item.name}: {item.rule} {escape(item.source.absolute())}", f"  flags = {item.flags}"]
+    names = " ".join(item.name for item in objects)
+    return "\n".join([*lines, f"build {escape(output)}: link {names}", ""])
+
+
 class NinjaBuild(build_ext):
-    """Compiles every source of csrc in parallel: the *_cpu.cpp files once per instruction set, the rest once."""
+    """Runs ninja, which compiles in parallel and only what changed."""
 
     def build_extension(self, ext: Extension) -> None:
         output = Path(self.get_ext_fullpath(ext.name)).absolute()
-        output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(self.build_temp).absolute()
+        output.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "build.ninja").write_text(self.script(output))
-        command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(folder)]
-        if subprocess.run(command, check=False).returncode != 0:
-            sys.exit("fastpose: building the extension failed; the compiler's messages stand above this line")
-
-    def script(self, output: Path) -> str:
-        compiler, nvcc = find_compiler(), find_nvcc()
-        objects = list(self.cpu_objects())
-        cuda = [(path, path.with_suffix(".o").name, []) for path in sorted(CSRC.rglob("*.cu"))] if nvcc else []
-        flags = self.flags(compiler, bool(cuda))
-        lines = [
-            "rule cxx",
-            f"  command = {' '.join(map(escape_command, compiler))} -MMD -MF $out.d {flags} $simd -c $in -o $out",
-            "  depfile = $out.d",
-            "  deps = gcc",
-            "rule nvcc",
-            f"  command = {nvcc} {self.cuda_flags()} -MMD -MF $out.d -c $in -o $out",
-            "  depfile = $out.d",
-            "  deps = gcc",
-            "rule link",
-            f"  command = {' '.join(map(escape_command, compiler))} $in {self.link_flags(compiler, nvcc, cuda)} -o $out",
-        ]
-        for source, name, simd in objects:
-            lines += [f"build {name}: cxx {escape(source.absolute())}", f"  simd = {' '.join(simd)}"]
-        lines += [f"build {name}: nvcc {escape(source.absolute())}" for source, name, _ in cuda]
-        names = " ".join(name for _, name, _ in objects + cuda)
-        lines += [f"build {escape(output)}: link {names}", f"default {escape(output)}", ""]
-        return "\n".join(lines)
-
-    def cpu_objects(self):
-        """(source, object name, extra flags); the baseline copies come first, so that any inline library function
-        that is shared between copies is taken from code that runs on every machine."""
-        x86 = platform.machine().lower() in ("x86_64", "amd64")
-        plain = [path for path in sorted(CSRC.rglob("*.cpp")) if not path.name.endswith("_cpu.cpp")]
-        kernels = sorted(CSRC.rglob("*_cpu.cpp"))
-        yield from ((path, f"{path.stem}.o", []) for path in plain)
-        for level in SIMD_FLAGS if x86 else ("baseline",):
-            yield from ((path, f"{path.stem}.{level}.o", SIMD_FLAGS[level]) for path in kernels)
-
-    def flags(self, compiler: list[str], cuda: bool) -> str:
-        includes = [CSRC.absolute(), pybind11.get_include(), sysconfig.get_path("include")]
-        flags = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno",
-                 "-fno-trapping-math", "-Wall", "-Wno-psabi", "-DNDEBUG"]
-        flags += [f'-DFASTPOSE_COMPILER="\\"{" ".join(compiler)}\\""', "-DFASTPOSE_WITH_CUDA"][: 1 + cuda]
-        flags += self.openmp(compiler)
-        flags += [f"-I{escape(path)}" for path in includes]
-        return " ".join([*flags, os.environ.get("CXXFLAGS", "")])
-
-    def openmp(self, compiler: list[str]) -> list[str]:
-        """-fopenmp where the compiler has it; without it the kernels run on one thread."""
-        if not hasattr(self, "_openmp"):
-            found = compiles(compiler, ["-fopenmp"], "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }")
-            self._openmp = ["-fopenmp"] if found else []
-            if not found:
-                print("fastpose: the compiler has no OpenMP; the CPU kernels will run on one thread", file=sys.stderr)
-        return self._openmp
-
-    def link_flags(self, compiler: list[str], nvcc: str | None, cuda: list) -> str:
-        flags = ["-shared", *self.openmp(compiler)]
-        if sys.platform == "darwin":
-            flags += ["-undefined", "dynamic_lookup"]
-        else:
-            flags += ["-Wl,--gc-sections", "-s"]
-        if cuda:
-            library = Path(str(nvcc)).resolve().parents[1] / "lib64"
-            flags += [f"-L{escape(library)}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        return " ".join(flags)
-
-    def cuda_flags(self) -> str:
-        targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
-        newest = CUDA_ARCHITECTURES[-1]
-        targets.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
-        flags = ["-std=c++20", "-O3", "--cudart=static", "-Xcompiler=-fPIC,-fvisibility=hidden", *targets]
-        return " ".join([*flags, f"-I{escape(CSRC.absolute())}"])
-
-
-def escape_command(word: str) -> str:
-    return word.replace("$", "$$")
+        (folder / "build.ninja").write_text(ninja_script(output))
+        if subprocess.run([str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(folder)], check=False).returncode != 0:
+            stop("building the extension failed; the compiler's messages stand above this line")
 
 
 setup(ext_modules=[Extension("fastpose._C", sources=[])], cmdclass={"build_ext": NinjaBuild})

@@ -10,6 +10,7 @@
 #include "attention/attention.h"
 #include "common/checks.h"
 #include "common/cpu_level.h"
+#include "limits/limits.h"
 
 namespace py = pybind11;
 using fastpose::DType;
@@ -75,8 +76,7 @@ TensorView view_of(py::handle tensor) {
     read_sizes(stride, view.rank, view.stride);
     view.dtype = names.dtype_of(owned(PyObject_GetAttr(tensor.ptr(), names.dtype)).ptr());
     view.on_cpu = owned(PyObject_GetAttr(tensor.ptr(), names.is_cpu)).ptr() == Py_True;
-    if (!view.on_cpu)
-        view.device_index = owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.get_device)).cast<int>();
+    if (!view.on_cpu) view.device_index = owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.get_device)).cast<int>();
     view.data = PyLong_AsVoidPtr(owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.data_ptr)).ptr());
     if (PyErr_Occurred()) throw py::error_already_set();
     return view;
@@ -208,12 +208,12 @@ void attention_bwd2(TensorView query, TensorView key, TensorView value, TensorVi
         throw std::invalid_argument("grad_out and the four results: expected tensors, got None");
     for_real_type(inputs.dtype, [&]<class T>() {
         attention::kernels<T>(fastpose::cpu_level())
-            .double_backward({inputs.size, strided<const T>(query), strided<const T>(key), strided<const T>(value),
-                              strided<const T>(out), static_cast<const T*>(lse.data), strided<const T>(grad_out),
-                              strided<const T>(cot_query), strided<const T>(cot_key), strided<const T>(cot_value),
-                              strided<T>(grad_query), strided<T>(grad_key), strided<T>(grad_value),
-                              strided<T>(grad_grad_out)},
-                             at_least_one(threads));
+            .double_backward(
+                {inputs.size, strided<const T>(query), strided<const T>(key), strided<const T>(value),
+                 strided<const T>(out), static_cast<const T*>(lse.data), strided<const T>(grad_out),
+                 strided<const T>(cot_query), strided<const T>(cot_key), strided<const T>(cot_value),
+                 strided<T>(grad_query), strided<T>(grad_key), strided<T>(grad_value), strided<T>(grad_grad_out)},
+                at_least_one(threads));
     });
 }
 
@@ -244,12 +244,18 @@ py::dict build_info() {
     return info;
 }
 
+double multiply_add(int64_t steps, int threads) {
+    const py::gil_scoped_release release;
+    return fastpose::limits::multiply_add(fastpose::cpu_level(), steps, at_least_one(threads));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
     module.doc() = "Kernels of fastpose; call them through fastpose.ops.";
     module.def("build_info", &build_info);
     module.def("set_simd", [](const std::string& name) { fastpose::set_cpu_level(level_named(name)); });
+    module.def("multiply_add", &multiply_add);
     module.def("attention_fwd", &attention_fwd);
     module.def("attention_bwd", &attention_bwd);
     module.def("attention_bwd2", &attention_bwd2);

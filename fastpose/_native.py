@@ -1,38 +1,32 @@
-"""The one door to the compiled extension ``fastpose._C``; it opens on the first call of a kernel."""
+"""The one door to the compiled extension ``fastpose._C``; it opens when ``fastpose.ops`` is first imported."""
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.util
 import warnings
 from types import ModuleType
 
 import torch  # noqa: F401  first, so that the extension shares torch's OpenMP threads
 
+_extension: ModuleType | None = None
+_failure: str | None = None
+try:
+    _extension = importlib.import_module("fastpose._C")
+except ImportError as error:
+    _failure = f"the compiled extension cannot be loaded ({error}); reinstall with `pip install --force-reinstall .`"
+    warnings.warn(f"fastpose: {_failure}; the slower reference backend serves instead", RuntimeWarning, stacklevel=2)
+
 
 def missing() -> str | None:
     """Why the extension cannot be used, as one sentence; None when it is there."""
-    if importlib.util.find_spec("fastpose._C") is None:
-        return "the compiled extension is not built; run `pip install -e .` in the checkout"
-    return _load_failure()
+    return _failure
 
 
-@functools.cache
 def module() -> ModuleType:
     """The extension module; raises ``ImportError`` with one sentence when it cannot be loaded."""
-    return importlib.import_module("fastpose._C")
-
-
-@functools.cache
-def _load_failure() -> str | None:
-    try:
-        module()
-    except ImportError as error:
-        reason = f"the compiled extension cannot be loaded ({error}); reinstall with `pip install --force-reinstall .`"
-        warnings.warn(f"fastpose: {reason}; the slower reference backend serves instead", RuntimeWarning, stacklevel=3)
-        return reason
-    return None
+    if _extension is None:
+        raise ImportError(f"fastpose: {_failure}")
+    return _extension
 
 
 def build_info() -> dict[str, object]:

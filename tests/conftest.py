@@ -10,9 +10,14 @@ PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``pytest --benchmark-only`` runs the benchmarks alone."""
+    return True if config.getoption("benchmark_only", False) else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference material beside the checkout; tests that need it skip where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip(f"the reference folder {SHARED.name}/ beside the checkout is absent")
+        pytest.skip("the folder of reference material beside the checkout is absent")
     return SHARED

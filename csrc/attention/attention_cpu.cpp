@@ -3,13 +3,11 @@
 // Every order of derivative is a sweep over tiles of the Nq x Nk map in which one side lies along the vector lanes
 // (L = tile_vectors * lanes positions a tile) and the other side is walked in blocks of `block` positions. A tile is
 // kept as [walked position][lane], so that row statistics are vertical and need no shuffle, and all the arithmetic is
-// panel_product: a broadcast operand against packed lanes. A walked block is staged once into the cache, in the order of
-// its tensor, for a group of tiles: maps with a power of two of positions would otherwise fall on few cache sets.
+// panel_product: a broadcast operand against packed lanes. A walked block is staged once into the cache, in the order
+// of its tensor, for a group of tiles: maps with a power of two of positions would otherwise fall on few cache sets.
 //
 // Notation of the comments (tests/derivations/attention.py checks it): S = Q K^T, P = exp(S - L), O = P V,
 // dP = dO V^T, D = rowsum(dO * O), dS = P (dP - D); A, B, C are the cotangents of dQ, dK, dV.
-
-#include "attention/attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +15,7 @@
 #include <limits>
 #include <numeric>
 
+#include "attention/attention.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 
@@ -63,8 +62,7 @@ void unpack(const T* from, int64_t channels, int64_t first, int64_t count, Strid
             for (int64_t lane = 0; lane < count; ++lane) target[c * to.channel + lane] = from[c * width + lane];
     } else {
         for (int64_t lane = 0; lane < count; ++lane)
-            for (int64_t c = 0; c < channels; ++c)
-                target[c * to.channel + lane * to.position] = from[c * width + lane];
+            for (int64_t c = 0; c < channels; ++c) target[c * to.channel + lane * to.position] = from[c * width + lane];
     }
 }
 
@@ -648,8 +646,7 @@ void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int6
         const Staged<T> grad_out = stage(p.grad_out, b, cv, i, count, scratch.grad_out);
         for (int64_t g = 0; g < tiles; ++g)
             second_tile(p, rows, scratch, scratch.tile[g], queries, cot_queries, grad_out, b * nq + i, count,
-                        std::min(packed<T>, nk - first - g * packed<T>),
-                        query_rows + i * round_up(ck, lanes<T>));
+                        std::min(packed<T>, nk - first - g * packed<T>), query_rows + i * round_up(ck, lanes<T>));
     }
     for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].finish(p, b, first + g * packed<T>);
 }

@@ -26,6 +26,7 @@ struct TensorView {
         return count;
     }
     bool contiguous() const {
+        if (elements() == 0) return true;
         int64_t expected = 1;
         for (int axis = rank - 1; axis >= 0; --axis) {
             if (size[axis] != 1 && stride[axis] != expected) return false;

@@ -23,7 +23,7 @@ from fastpose.ops._dispatch import Backend, Inputs, Operation, Parameters
 
 library = torch.library.Library("fastpose", "DEF")
 
-Tensors = tuple[Tensor | None, ...]
+Tensors = tuple[Any, ...]  # tensors; None for an absent one
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,10 @@ def _split(signature: Signature, arguments: tuple[Any, ...], *, second: bool = F
     return (*groups, arguments[start], tuple(arguments[start + 1 : -1]), arguments[-1])
 
 
+def _order(operation: Operation, backend: str, order: str) -> Callable[..., Tensors]:
+    return getattr(operation.backend(backend), order)
+
+
 def _define(operation: Operation, signature: Signature) -> None:
     count, gradients = len(signature.inputs), len(signature.differentiable)
 
@@ -229,13 +233,13 @@ def _define(operation: Operation, signature: Signature) -> None:
 
     def bwd(*arguments: Any) -> tuple[Tensor, ...]:
         inputs, results, grads, _, needs, parameters, name = _split(signature, arguments)
-        computed = operation.backend(name).bwd(inputs, results, grads, _flags(needs, gradients), parameters)
+        computed = _order(operation, name, "bwd")(inputs, results, grads, _flags(needs, gradients), parameters)
         return _filled(computed, grads[0])
 
     def bwd2(*arguments: Any) -> tuple[Tensor, ...]:
         inputs, results, grads, cotangents, needs, parameters, name = _split(signature, arguments, second=True)
         flags = _flags(needs, gradients + signature.outputs)
-        computed = operation.backend(name).bwd2(inputs, results, grads, cotangents, flags, parameters)
+        computed = _order(operation, name, "bwd2")(inputs, results, grads, cotangents, flags, parameters)
         return _filled(computed, grads[0])
 
     orders = (("fwd", fwd), ("bwd", bwd), ("bwd2", bwd2)) if gradients else (("fwd", fwd),)

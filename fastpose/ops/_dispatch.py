@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fastpose import _native
 from fastpose._checks import unknown
 
-Inputs = tuple[Tensor | None, ...]
+Inputs = tuple[Any, ...]  # tensors; None for an optional one that was not given
 Parameters = tuple[Any, ...]
 
 # Fastest first; the reference serves every device.
@@ -66,6 +67,9 @@ class Operation:
         self._folder = folder
         self.backend_names = backends
         self._loaded: dict[str, Backend] = {}
+        for backend in backends:
+            if backend in ("cpu", "reference"):  # cheap to import, and torch.compile cannot trace an import
+                self.backend(backend)
 
     def backend(self, name: str) -> Backend:
         """Return a backend by name, importing its file on first use."""
@@ -100,12 +104,10 @@ class Operation:
 
 def cpu_reasons(inputs: Inputs) -> list[str]:
     """Reasons against the C++ kernels that hold for every operation: the extension, the device."""
-    from fastpose import _native
-
     reasons = []
     if (missing := _native.missing()) is not None:
         reasons.append(missing)
-    device = next((tensor.device for tensor in inputs if tensor is not None), None)
+    device = inputs[0].device if inputs[0] is not None else None
     if device is not None and device.type != "cpu":
         reasons.append(f"it serves CPU tensors, got {device}")
     return reasons

@@ -5,34 +5,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastpose import _native
 from fastpose.ops._dispatch import Backend, Inputs, Parameters, cpu_reasons
+from fastpose.ops.attention._maps import empty_results
 
 
 def reasons(inputs: Inputs, parameters: Parameters) -> list[str]:
     return cpu_reasons(inputs)
 
 
-def empty_results(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Uninitialised out (B, Cv, Nq), in the memory order of value, and lse (B, Nq)."""
-    query, _, value = inputs
-    batch, channels, queries = value.shape[0], value.shape[1], query.shape[2]
-    if value.stride(1) == 1 and value.stride(2) != 1:
-        out = value.new_empty(batch, queries, channels).transpose(1, 2)
-    else:
-        out = value.new_empty(batch, channels, queries)
-    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
-    return out, value.new_empty(batch, queries, dtype=wide)
-
-
-def _wide(tensor: Tensor | None) -> Tensor | None:
-    """The tensor in the kernels' arithmetic, with one unit stride: itself wherever that already holds."""
-    if tensor is None:
-        return None
-    if tensor.dtype in (torch.bfloat16, torch.float16):
+def _wide(tensor: Any) -> Any:
+    """The tensor in the kernels' arithmetic: itself unless it is a 16-bit one. None stays None."""
+    if tensor is not None and tensor.dtype in (torch.bfloat16, torch.float16):
         return tensor.float()
     return tensor
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
+from fastpose.ops.attention._maps import weights
 
 
 def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
@@ -14,11 +14,6 @@ def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
     (scale,) = parameters
     probabilities = weights(query, key, scale)  # (B, Nq, Nk)
     return (value @ probabilities.transpose(1, 2),)  # (B, Cv, Nq)
-
-
-def weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """softmax over the keys of (B, C, Nq) x (B, C, Nk) -> (B, Nq, Nk)."""
-    return torch.softmax(scale * (query.transpose(1, 2) @ key), dim=-1)
 
 
 nonlocal_attention = Backend("reference", lambda inputs, parameters: [], forward)

@@ -11,7 +11,7 @@ from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Operation
 from fastpose.ops._precision import autocast
-from fastpose.ops.attention import _cpu, _reference
+from fastpose.ops.attention import _maps
 
 OPERATION = Operation("nonlocal_attention", "attention", "cpu", "reference")
 _attention = Differentiable(
@@ -23,7 +23,7 @@ _attention = Differentiable(
         outputs=1,
         results=2,
     ),
-    allocate=_cpu.empty_results,
+    allocate=_maps.empty_results,
 )
 
 
@@ -115,7 +115,7 @@ def attention_rows(
         raise ValueError(f"query: expected (B, Ck, H, W), got {tuple(query.shape)}")
     x, y = _check_positions(positions, query)
     chosen = query[:, :, y, x]  # (B, Ck, P)
-    rows = _reference.weights(chosen, key.flatten(2), scale)  # (B, P, Nk)
+    rows = _maps.weights(chosen, key.flatten(2), scale)  # (B, P, Nk)
     return rows.unflatten(2, key.shape[2:])  # (B, P, *Sk)
 
 

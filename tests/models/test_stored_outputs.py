@@ -1,0 +1,86 @@
+"""The tiny networks give the outputs stored beside this file: a change of architecture or of a key name shows.
+
+Weights and inputs are waves of their position, not random numbers, so that the outputs hold on every machine and for
+every version of torch. ``python tests/models/test_stored_outputs.py`` writes the file anew, after an intended change.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastpose import models
+
+STORED = Path(__file__).with_name("stored_outputs.json")
+IMAGE, HEATMAPS, FEATURES = (2, 3, 32, 32), (2, 5, 8, 8), (2, 16, 4, 4)
+CASES = {
+    "hourglass.tiny": ({}, [IMAGE]),
+    "hourglass.tiny, pytorch_pose": ({"stem": "pytorch_pose", "skip": "bn_relu_conv"}, [IMAGE]),
+    "sagan.generator.tiny": ({}, [IMAGE]),
+    "sagan.generator.tiny, released": ({"flavour": "released"}, [IMAGE]),
+    "sagan.discriminator.tiny": ({}, [HEATMAPS, IMAGE]),
+    "sagan.discriminator.tiny, B": ({"sarm": "B"}, [HEATMAPS, IMAGE]),
+    "sagan.discriminator.tiny, released": ({"flavour": "released"}, [HEATMAPS, IMAGE]),
+    "sagan.sarm.tiny": ({}, [FEATURES]),
+}
+
+
+def wave(shape, phase):
+    """A tensor whose entry i is sin(0.7 i + phase)."""
+    count = torch.Size(shape).numel()
+    return torch.sin(0.7 * torch.arange(count, dtype=torch.float64) + phase).reshape(shape)
+
+
+def fill(network):
+    """Set every weight by its place, convolutions scaled to keep the signal's size, norms and gamma near one."""
+    for phase, (name, tensor) in enumerate(network.state_dict().items()):
+        if tensor.is_floating_point():
+            centre = 1.0 if tensor.dim() == 1 and not name.endswith(("bias", "mean")) else 0.0
+            tensor.copy_(centre + wave(tensor.shape, phase) / max(tensor[0].numel(), 4) ** 0.5)
+
+
+def summary(case):
+    """Size of the network, and of each of its outputs the shape, the mean, the deviation and a few values."""
+    options, shapes = CASES[case]
+    network = models.create(case.split(",")[0], **options).double().eval()
+    fill(network)
+    with torch.no_grad():
+        outputs = network(*(wave(shape, phase) for phase, shape in enumerate(shapes)))
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return {
+        "parameters": models.count_parameters(network),
+        "keys": len(network.state_dict()),
+        "outputs": [
+            {"shape": list(out.shape), "mean": out.mean().item(), "std": out.std().item(), "values": probe(out)}
+            for out in outputs
+        ],
+    }
+
+
+def probe(output):
+    flat = output.flatten()
+    return flat[:: flat.numel() // 7].tolist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_are_the_stored_ones(case):
+    stored, found = json.loads(STORED.read_text())[case], summary(case)
+    assert (found["parameters"], found["keys"]) == (stored["parameters"], stored["keys"])
+    assert len(found["outputs"]) == len(stored["outputs"])
+    for out, expected in zip(found["outputs"], stored["outputs"], strict=True):
+        assert out["shape"] == expected["shape"]
+        numbers = [[entry["mean"], entry["std"], *entry["values"]] for entry in (out, expected)]
+        torch.testing.assert_close(*map(torch.tensor, numbers), rtol=1e-6, atol=1e-6 * expected["std"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stored_outputs_tell_networks_apart(case):
+    """A stored output that were constant or vanishing would prove nothing."""
+    for out in json.loads(STORED.read_text())[case]["outputs"]:
+        assert out["std"] > 1e-3
+        assert len(set(out["values"])) == len(out["values"])
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps({case: summary(case) for case in CASES}, indent=1) + "\n")
