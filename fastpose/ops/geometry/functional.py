@@ -7,13 +7,13 @@ from torch import Tensor
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Operation
-from fastpose.ops.geometry import _cpu
+from fastpose.ops.geometry import _results
 
 OPERATION = Operation("pairwise_descriptor", "geometry", "reference")
 _descriptor = Differentiable(
     OPERATION,
     Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1),
-    allocate=_cpu.empty_results,
+    allocate=_results.empty_results,
 )
 
 

@@ -10,19 +10,13 @@ from torch.nn import functional as F
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
 from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that arithmetic on ``dtype`` is done in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+from fastpose.ops.heatmap._results import wide
 
 
 # --------------------------------------------------------------------------------------------------------- rendering
 
 
-def planes(
-    keypoints: Tensor, sigma: Tensor, visible: Tensor | None, size: tuple[int, int], profile: str
-) -> Tensor:
+def planes(keypoints: Tensor, sigma: Tensor, visible: Tensor | None, size: tuple[int, int], profile: str) -> Tensor:
     """Footprints (B, K, H, W) of key points (B, K, 2) with widths sigma (B, K)."""
     footprint = DEPTH_MAPS[profile]
     nearest = torch.trunc(keypoints + 0.5)  # (B, K, 2)
@@ -136,7 +130,13 @@ def _quarter_step(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def blur_weights(kernel: int) -> list[float]:
     """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
-    tables = {1: [1], 3: [1, 2, 1], 5: [1, 4, 6, 4, 1], 7: [2, 7, 14, 18, 14, 7, 2], 9: [4, 13, 30, 51, 60, 51, 30, 13, 4]}
+    tables = {
+        1: [1],
+        3: [1, 2, 1],
+        5: [1, 4, 6, 4, 1],
+        7: [2, 7, 14, 18, 14, 7, 2],
+        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
+    }
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     taps = tables.get(kernel) or [math.exp(-0.5 * ((i - kernel // 2) / sigma) ** 2) for i in range(kernel)]
     return [tap / sum(taps) for tap in taps]

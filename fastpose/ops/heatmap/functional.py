@@ -11,8 +11,8 @@ from torch import Tensor
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Backend, Operation
-from fastpose.ops.heatmap import _cpu, _profiles
-from fastpose.ops.heatmap._reference import wide
+from fastpose.ops.heatmap import _profiles, _results
+from fastpose.ops.heatmap._results import wide
 
 METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
@@ -22,7 +22,7 @@ RENDER = Operation("render_gaussian_heatmaps", "heatmap", "reference")
 _render = Differentiable(
     RENDER,
     Signature(("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1),
-    allocate=_cpu.empty_heatmaps,
+    allocate=_results.empty_heatmaps,
 )
 RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "reference")
 _render_depth = Differentiable(
@@ -30,7 +30,7 @@ _render_depth = Differentiable(
     Signature(
         ("keypoints", "sigma", "depth", "visible?"), ("keypoints", "sigma", "depth"), _SIZE, outputs=1, results=1
     ),
-    allocate=_cpu.empty_heatmaps,
+    allocate=_results.empty_heatmaps,
 )
 LOSS = Operation("heatmap_mse_loss", "heatmap", "reference")
 _loss = Differentiable(
@@ -42,25 +42,25 @@ _loss = Differentiable(
         outputs=1,
         results=1,
     ),
-    allocate=_cpu.empty_loss,
+    allocate=_results.empty_loss,
 )
 DECODE = Operation("decode_heatmaps", "heatmap", "reference")
 _decode = Differentiable(
     DECODE,
     Signature(("heatmaps",), (), (("method", "str"), ("kernel", "int"), ("max_step", "float")), outputs=2, results=2),
-    allocate=_cpu.empty_points,
+    allocate=_results.empty_points,
 )
 SOFTARGMAX = Operation("softargmax", "heatmap", "reference")
 _softargmax = Differentiable(
     SOFTARGMAX,
     Signature(("heatmaps",), ("heatmaps",), (("beta", "float"),), outputs=2, results=3),
-    allocate=_cpu.empty_soft_points,
+    allocate=_results.empty_soft_points,
 )
 FLIP = Operation("flip_average", "heatmap", "reference")
 _flip = Differentiable(
     FLIP,
     Signature(("heatmaps", "flipped"), ("heatmaps", "flipped"), (("permutation", "int[]"),), outputs=1, results=1),
-    allocate=_cpu.empty_average,
+    allocate=_results.empty_average,
 )
 OPERATIONS = (RENDER, RENDER_DEPTH, LOSS, DECODE, FLIP)  # by their public names
 
@@ -178,7 +178,9 @@ def _render_into(
     if out.dtype not in (keypoints.dtype, torch.bfloat16, torch.float16):
         raise TypeError(f"out: expected {keypoints.dtype} (that of keypoints) or a 16-bit dtype, got {out.dtype}")
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in (*inputs, out)):
-        raise ValueError("out: expected no gradient through out=, got a tensor that requires grad; detach it, or drop out")
+        raise ValueError(
+            "out: expected no gradient through out=, got a tensor that requires grad; detach it, or drop out"
+        )
     if _overlaps(out):
         raise ValueError(f"out: expected elements that do not share memory, got strides {out.stride()}")
     if torch.compiler.is_compiling():
@@ -432,9 +434,7 @@ def _check_planes(argument: str, planes: Tensor) -> None:
         raise ValueError(f"{argument}: expected planes of at least one pixel, got {tuple(planes.shape)}")
 
 
-def _points_and_widths(
-    keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _points_and_widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -> tuple[Tensor, Tensor]:
     """Key points (B, K, 2) and sigma (B, K) in the operation's arithmetic."""
     points = keypoints.to(arithmetic)
     shape = keypoints.shape[:2]

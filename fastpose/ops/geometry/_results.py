@@ -1,4 +1,4 @@
-"""The pairwise descriptor by the C++ kernels."""
+"""What every backend of the descriptor shares: the result's shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heatmaps by the C++ kernels."""
+"""What every backend of the heatmap operations shares: its arithmetic, and the results' shapes and strides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from fastpose.ops._dispatch import Inputs, Parameters
-from fastpose.ops.heatmap._reference import wide
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that arithmetic on ``dtype`` is done in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def empty_heatmaps(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
