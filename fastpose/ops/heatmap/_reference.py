@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
-from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH
+from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH, blur_weights
 from fastpose.ops.heatmap._results import wide
-
 
 # --------------------------------------------------------------------------------------------------------- rendering
 
@@ -126,20 +125,6 @@ def _quarter_step(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     step_x = toward(_at(values, x + 1, y), _at(values, x - 1, y), (x > 1) & (x < width - 1) & (y > 0))
     step_y = toward(_at(values, x, y + 1), _at(values, x, y - 1), (y > 1) & (y < height - 1) & (x > 0))
     return torch.stack((step_x, step_y), -1)
-
-
-def blur_weights(kernel: int) -> list[float]:
-    """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
-    tables = {
-        1: [1],
-        3: [1, 2, 1],
-        5: [1, 4, 6, 4, 1],
-        7: [2, 7, 14, 18, 14, 7, 2],
-        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
-    }
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    taps = tables.get(kernel) or [math.exp(-0.5 * ((i - kernel // 2) / sigma) ** 2) for i in range(kernel)]
-    return [tap / sum(taps) for tap in taps]
 
 
 def _blurred(values: Tensor, kernel: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
-from fastpose.ops._dispatch import Backend, Operation
+from fastpose.ops._dispatch import Backend, Inputs, Operation
 from fastpose.ops.heatmap import _profiles, _results
 from fastpose.ops.heatmap._results import wide
 
@@ -18,13 +18,13 @@ METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
 _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype", "ScalarType"))
 
-RENDER = Operation("render_gaussian_heatmaps", "heatmap", "reference")
+RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "reference")
 _render = Differentiable(
     RENDER,
     Signature(("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1),
     allocate=_results.empty_heatmaps,
 )
-RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "reference")
+RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "reference")
 _render_depth = Differentiable(
     RENDER_DEPTH,
     Signature(
@@ -32,7 +32,7 @@ _render_depth = Differentiable(
     ),
     allocate=_results.empty_heatmaps,
 )
-LOSS = Operation("heatmap_mse_loss", "heatmap", "reference")
+LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "reference")
 _loss = Differentiable(
     LOSS,
     Signature(
@@ -44,19 +44,19 @@ _loss = Differentiable(
     ),
     allocate=_results.empty_loss,
 )
-DECODE = Operation("decode_heatmaps", "heatmap", "reference")
+DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "reference")
 _decode = Differentiable(
     DECODE,
     Signature(("heatmaps",), (), (("method", "str"), ("kernel", "int"), ("max_step", "float")), outputs=2, results=2),
     allocate=_results.empty_points,
 )
-SOFTARGMAX = Operation("softargmax", "heatmap", "reference")
+SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "reference")
 _softargmax = Differentiable(
     SOFTARGMAX,
     Signature(("heatmaps",), ("heatmaps",), (("beta", "float"),), outputs=2, results=3),
     allocate=_results.empty_soft_points,
 )
-FLIP = Operation("flip_average", "heatmap", "reference")
+FLIP = Operation("flip_average", "heatmap", "cpu", "reference")
 _flip = Differentiable(
     FLIP,
     Signature(("heatmaps", "flipped"), ("heatmaps", "flipped"), (("permutation", "int[]"),), outputs=1, results=1),
@@ -169,7 +169,7 @@ def render_depth_maps(
 
 
 def _render_into(
-    chosen: Backend, inputs: tuple[Tensor | None, ...], parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
+    chosen: Backend, inputs: Inputs, parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
 ) -> Tensor:
     height, width, _ = parameters
     _checks.tensor("out", out, "(B, K, H, W)")
@@ -235,8 +235,8 @@ def heatmap_mse_loss(
         backend: "auto", "reference" or "cpu".
 
     Returns:
-        a scalar in float32 (float64 for float64 predictions), also under autocast and for 16-bit predictions; for "none"
-        a tensor shaped like the prediction, for which alone the target is rendered. The loss of an empty batch is 0.
+        a scalar in float32 (float64 for float64 predictions), also under autocast and for 16-bit predictions; for
+        "none" a tensor shaped like the prediction, for which alone the target is rendered. An empty batch gives 0.
 
     Differentiable twice in prediction and, for "gaussian" and "wide", in keypoints and a sigma tensor; any number of
     times with ``backend="reference"``.
@@ -261,12 +261,13 @@ def heatmap_mse_loss(
     return total / max(prediction.numel(), 1) if reduction == "mean" else total
 
 
-def _squared_errors(inputs: tuple[Tensor | None, ...], profile: str, backend: str) -> Tensor:
+def _squared_errors(inputs: Inputs, profile: str, backend: str) -> Tensor:
     """weight * (prediction - target)^2 (B, S, K, H, W): the output is as large as the target, which is rendered."""
-    stacks, points, widths, visible, weight = inputs
-    parameters = (stacks.shape[3], stacks.shape[4], profile, points.dtype)
-    (target,) = _render(RENDER.choose(backend, inputs[1:4], parameters), inputs[1:4], parameters)  # (B, K, H, W)
-    difference = stacks.to(points.dtype) - target[:, None]
+    stacks, *joints, weight = inputs
+    dtype = wide(stacks.dtype)
+    parameters = (stacks.shape[3], stacks.shape[4], profile, dtype)
+    (target,) = _render(RENDER.choose(backend, tuple(joints), parameters), tuple(joints), parameters)  # (B, K, H, W)
+    difference = stacks.to(dtype) - target[:, None]
     if weight is None:
         return difference.square()
     factor = weight[..., None, None]
