@@ -44,6 +44,8 @@ def double_backward(
     needs: tuple[bool, ...],
     parameters: Parameters,
 ) -> tuple[Any, ...]:
+    if cotangents[0] is None:
+        return (torch.zeros_like(inputs[0]), torch.zeros_like(grads[0]))
     joints = _wide(inputs[0])
     of_joints, of_grad = torch.empty_like(joints), torch.empty_like(grads[0])
     _native.module().descriptor_bwd2(

@@ -153,6 +153,8 @@ def _softargmax_double_backward(
     inputs: Inputs, results: Gradients, grads: Gradients, cotangents: Gradients, needs: Needs, parameters: Parameters
 ) -> Gradients:
     coordinates, scores, lse = results
+    if cotangents[0] is None:
+        return _kept([torch.zeros_like(tensor) for tensor in (inputs[0], *grads)], needs)
     of_heatmaps, of_grad = torch.empty_like(inputs[0]), torch.empty_like(coordinates)
     _native.module().softargmax_bwd2(
         *inputs, *parameters, coordinates, lse, grads[0], *cotangents, of_heatmaps, of_grad, torch.get_num_threads()
@@ -167,7 +169,7 @@ def _average(direct: Tensor | None, mirrored: Tensor | None, permutation: list[i
 
 def _flip_average(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
     (out,) = empty_average(inputs, parameters)
-    return (_average(*inputs, *parameters, out),)
+    return (_average(inputs[0], inputs[1], parameters[0], out),)
 
 
 def _flip_average_backward(
@@ -176,9 +178,9 @@ def _flip_average_backward(
     """The average of the gradient and nothing, and of nothing and the gradient: turning back is its own transpose."""
     of_direct, of_mirrored = _empty(inputs, needs)
     if of_direct is not None:
-        _average(grads[0], None, *parameters, of_direct)
+        _average(grads[0], None, parameters[0], of_direct)
     if of_mirrored is not None:
-        _average(None, grads[0], *parameters, of_mirrored)
+        _average(None, grads[0], parameters[0], of_mirrored)
     return of_direct, of_mirrored
 
 
@@ -187,7 +189,7 @@ def _flip_average_double_backward(
 ) -> Gradients:
     """The gradient is linear in what comes to it and does not depend on the heatmaps."""
     zeros = [torch.zeros_like(tensor) if need else None for tensor, need in zip(inputs, needs[:2], strict=True)]
-    of_grad = _average(*cotangents, *parameters, torch.empty_like(grads[0])) if needs[2] else None
+    of_grad = _average(cotangents[0], cotangents[1], parameters[0], torch.empty_like(grads[0])) if needs[2] else None
     return (*zeros, of_grad)
 
 

@@ -47,7 +47,7 @@ REACH = 3.0  # a joint farther outside the plane than this many sigma (and a pix
 
 def blur_weights(kernel: int) -> list[float]:
     """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
-    tables = {
+    tables: dict[int, list[float]] = {
         1: [1],
         3: [1, 2, 1],
         5: [1, 4, 6, 4, 1],

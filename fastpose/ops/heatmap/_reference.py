@@ -133,9 +133,13 @@ def _blurred(values: Tensor, kernel: int) -> Tensor:
     height, width = values.shape[2:]
     half, taps = kernel // 2, blur_weights(kernel)
     rows = F.pad(values, (half, half))  # (B, K, H, W + kernel - 1)
-    blurred = sum(tap * rows[..., i : i + width] for i, tap in enumerate(taps))
+    blurred = torch.zeros_like(values)
+    for i, tap in enumerate(taps):
+        blurred = blurred + tap * rows[..., i : i + width]
     columns = F.pad(blurred, (0, 0, half, half))  # (B, K, H + kernel - 1, W)
-    blurred = sum(tap * columns[..., i : i + height, :] for i, tap in enumerate(taps))
+    blurred = torch.zeros_like(values)
+    for i, tap in enumerate(taps):
+        blurred = blurred + tap * columns[..., i : i + height, :]
     return blurred * (values.amax((2, 3), keepdim=True) / blurred.amax((2, 3), keepdim=True))
 
 
