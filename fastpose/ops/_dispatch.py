@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fastpose import _native
@@ -81,8 +82,13 @@ class Operation:
         return self._loaded[name]
 
     def choose(self, name: str, inputs: Inputs, parameters: Parameters) -> Backend:
-        """Return the backend for a call: the first that can serve it, or the named one; ``ValueError`` says why not."""
+        """Return the backend for a call: the first that can serve it, or the named one; ``ValueError`` says why not.
+
+        An exported program takes the reference, whose plain tensor code every runtime knows.
+        """
         if name == "auto":
+            if torch.compiler.is_exporting():
+                return self.backend(self.backend_names[-1])
             for candidate in self.backend_names[:-1]:
                 backend = self.backend(candidate)
                 if not backend.not_supported_reasons(inputs, parameters):

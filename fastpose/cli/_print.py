@@ -1,0 +1,34 @@
+"""What several verbs print: results with their protocols, and where a run's files lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def speaks() -> bool:
+    """Whether this process prints: the only one, or rank 0 under torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def results(rows: Sequence[Any], paper: Mapping[str, float] | None = None) -> None:
+    """Print results with their protocols, the paper's value of the same protocol beside each where there is one."""
+    from fastpose.metrics import report
+
+    typer.echo(report.table(rows, paper))
+
+
+def run_folder(folder: Path) -> None:
+    """Say where the run's report, curves, pictures and weights are; only what exists is named."""
+    for label, name in (
+        ("report", "report.html"),
+        ("curves", "curves.png"),
+        ("pictures", "samples"),
+        ("weights", "weights/best.safetensors"),
+    ):
+        if (folder / name).exists():
+            typer.echo(f"{label + ':':<10}{folder / name}")

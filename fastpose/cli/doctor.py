@@ -1,0 +1,101 @@
+"""``fastpose doctor``: versions, devices, and which backend serves each operation."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torch", "numpy", "opencv-python", "scipy", "safetensors", "matplotlib", "triton")
+EXTRAS = {
+    "eval": ("faster-coco-eval", "scikit-image"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "tensorboard": ("tensorboard",),
+}
+
+
+def doctor() -> None:
+    """Say what is installed, which devices are there, and which backend serves each operation."""
+    for part in (_versions, _devices, _extension, _operations):
+        typer.echo("\n".join(part()))
+
+
+def _versions() -> Iterator[str]:
+    yield f"fastpose {_version('fastpose')} on Python {platform.python_version()}, {platform.platform()}"
+    yield "  " + ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    for extra, names in EXTRAS.items():
+        missing = [name for name in names if _version(name) == "missing"]
+        verdict = f"not installed ({', '.join(missing)}): pip install 'fastpose[{extra}]'" if missing else "installed"
+        yield f"  extra {extra}: {verdict}"
+
+
+def _version(name: str) -> str:
+    if name == "fastpose":
+        from fastpose import __version__
+
+        return __version__
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _devices() -> Iterator[str]:
+    import torch
+
+    yield "devices"
+    yield f"  cpu: {_processor()}, {torch.get_num_threads()} threads"
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield f"  cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        yield f"  cuda: none ({built})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _extension() -> Iterator[str]:
+    from fastpose import _native
+
+    yield "extension fastpose._C"
+    if (missing := _native.missing()) is not None:
+        yield f"  {missing}"
+        return
+    info = _native.build_info()
+    threads = "OpenMP" if info["openmp"] else "one thread (the compiler had no OpenMP)"
+    kernels = "with CUDA kernels" if info["cuda"] else "without CUDA kernels"
+    yield f"  SIMD {info['simd']} (widest here: {info['widest_simd']}), {threads}, {kernels}, by {info['compiler']}"
+
+
+def _operations() -> Iterator[str]:
+    import torch
+
+    names = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    for device in map(torch.device, names):
+        yield f"operations on {device}"
+        yield from _explanations(device)
+
+
+def _explanations(device: torch.device) -> Iterator[str]:
+    from fastpose import ops
+    from fastpose.cli._cases import cases
+
+    known = cases()
+    for name in ops.operations():
+        tensors = known[name].tensors(device) if name in known else ()
+        yield "\n".join(f"  {line}" for line in str(ops.explain(name, *tensors)).splitlines())

@@ -1,0 +1,64 @@
+"""``fastpose import``: the authors' published checkpoints into our format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def import_checkpoint(
+    model: Annotated[str, typer.Argument(metavar="SYSTEM", help="The network, such as hourglass or sagan.generator.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Their .pth, .pt or .safetensors file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="W", help="The .safetensors file to write.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The network's options, such as stacks=2.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe (name or YAML file) whose network this is, for eval and predict.")
+    ] = None,
+) -> None:
+    """Translate a published checkpoint; no code in it is run."""
+    from fastpose import models
+    from fastpose.training.checkpoint import load_foreign, save_weights
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out}: expected a name that ends in .safetensors")
+    chosen = _options(options or [])
+    network = models.import_published(model, load_foreign(checkpoint), **chosen)
+    about: dict[str, Any] = {"model": model, "options": chosen, "step": 0, "source": checkpoint.name}
+    if recipe is not None:
+        network, described = _fitted(recipe, network, checkpoint)
+        about |= described
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(out, network, about)
+    typer.echo(f"{out}: {model}, {models.count_parameters(network):,} parameters")
+    if recipe is not None:
+        typer.echo(f"next: fastpose predict {recipe} --weights {out} PHOTO.jpg -o out")
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` words as keyword arguments; values are YAML scalars and lists."""
+    from fastpose.training.config import read_yaml
+
+    options = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"option {word!r}: expected key=value, such as stacks=2")
+        options[key] = read_yaml(value, f"option {key}")
+    return options
+
+
+def _fitted(recipe: str, network: Any, source: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the recipe's own network with these weights, and what a weights file says of its recipe."""
+    from fastpose.training import systems
+    from fastpose.training.checkpoint import load_into
+    from fastpose.training.config import load_recipe, to_dict
+
+    loaded = load_recipe(recipe)
+    own = systems.get(loaded.system).network(loaded.config)
+    load_into(own, network.state_dict(), source=source)
+    return own, {"recipe": loaded.name, "system": loaded.system, "config": to_dict(loaded.config)}

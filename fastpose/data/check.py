@@ -1,0 +1,190 @@
+"""What ``fastpose data check`` prints: the expected tree with a tick or cross per path, counts, first offenders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastpose._checks import unknown
+from fastpose.data import coco, images, lsp, mpii, sample
+from fastpose.data.person import Person, labelled, missing_images, not_finite
+
+FIRST = 5
+_TICK, _CROSS = "✓", "✗"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Result of a check: ``ok`` when training can start; ``lines`` are ready to print."""
+
+    name: str
+    root: str
+    ok: bool
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Expected tree of a data set: paths with what they hold; ``groups`` list alternatives, one of which must exist."""
+
+    groups: tuple[tuple[tuple[str, str], ...], ...]
+    readers: dict[str, Callable[[Path], list[Person]]]
+
+
+_MPII_FILES = tuple(
+    (f"annot/{name}", what)
+    for name, what in (
+        ("valid.json", "HRNet, validation persons"),
+        ("train.json", "HRNet, training persons"),
+        ("mpii_annotations.json", "pytorch-pose, both splits"),
+        ("valid.h5", "stacked hourglass, validation persons"),
+        ("train.h5", "stacked hourglass, training persons"),
+        (mpii.OFFICIAL, "official, all training persons"),
+    )
+)
+
+_LAYOUTS: dict[str, _Layout] = {
+    "lsp": _Layout(
+        ((("joints.mat", "array joints (3, 14, 2000)"),), (("images", "im0001.jpg ... im2000.jpg"),)),
+        {"all": lambda root: lsp.read(root, "lsp")},
+    ),
+    "lspet": _Layout(
+        ((("joints.mat", "array joints (14, 3, N)"),), (("images", "im00001.jpg ... one per column"),)),
+        {"all": lambda root: lsp.read(root, "lspet")},
+    ),
+    "mpii": _Layout(
+        (_MPII_FILES, (("images", "015601864.jpg ..."),)),
+        {"train": lambda root: mpii.read(root, "train"), "val": lambda root: mpii.read(root, "val")},
+    ),
+    "coco": _Layout(
+        (
+            (
+                ("annotations/person_keypoints_train2017.json", "training persons"),
+                ("annotations/person_keypoints_val2017.json", "validation persons"),
+            ),
+            (("train2017", "000000000009.jpg ..."), ("val2017", "000000000139.jpg ...")),
+        ),
+        {"train": lambda root: coco.read(root, "train"), "val": lambda root: coco.read(root, "val")},
+    ),
+    "sample": _Layout(
+        ((("annotations.json", "persons of both splits"),), (("images", "the photographs"),)),
+        {split: lambda root, split=split: sample.read(root, split) for split in ("train", "val")},  # type: ignore[misc]
+    ),
+}
+
+
+def check(name: str, root: str | Path | None = None) -> CheckReport:
+    """Check a data set on disk before training: files, counts, photographs, coordinates.
+
+    ``root`` is the unpacked folder; the bundled "sample" needs none. Raises ``ValueError`` for an unknown name;
+    everything wrong with the data is reported in the lines.
+    """
+    if name not in _LAYOUTS:
+        raise ValueError(unknown("data set", name, _LAYOUTS))
+    if root is None and name != "sample":
+        raise ValueError(f"data set {name!r} needs the folder it was unpacked to")
+    base = _base(name, sample.FOLDER if root is None else Path(root))
+    complete, lines = _tree(name, base)
+    good = [_check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()]
+    # A split whose file is absent is no error as long as another split is whole.
+    ok = complete and any(state is True for state in good) and not any(state is False for state in good)
+    lines.append(f"{name}: ready" if ok else f"{name}: not ready, see the crosses above")
+    return CheckReport(name, str(base), ok, tuple(lines))
+
+
+def _base(name: str, root: Path) -> Path:
+    """Step into the usual sub-folder of LSP archives."""
+    if name in ("lsp", "lspet"):
+        try:
+            return lsp.folder(root, name)
+        except FileNotFoundError:
+            return root
+    return root
+
+
+def _tree(name: str, base: Path) -> tuple[bool, list[str]]:
+    """Return whether every group has a path, and the tree's lines."""
+    lines = [f"{_mark(base.is_dir())} {base}/"]
+    complete = base.is_dir()
+    for group in _LAYOUTS[name].groups:
+        found = [(base / path).exists() for path, _ in group]
+        complete = complete and any(found)
+        for (path, what), there in zip(group, found, strict=True):
+            # Where alternatives exist, an absent one is a dash, not a cross.
+            mark = _mark(there) if there or not any(found) else "-"
+            lines.append(f"  {mark} {path:<44} {what}")
+        if len(group) > 1 and not any(found):
+            lines.append(f"    (one of these {len(group)} is needed)")
+    return complete, lines
+
+
+def _mark(good: bool) -> str:
+    return _TICK if good else _CROSS
+
+
+def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]], lines: list[str]) -> bool | None:
+    """Append the lines of one split; True when it is whole, False when not, None when its file is absent."""
+    try:
+        persons = reader(base)
+    except FileNotFoundError as error:
+        lines.append(f"  - {split}: {error}")
+        return None
+    except ValueError as error:
+        lines.append(f"{_CROSS} {split}: {error}")
+        return False
+    photos = sorted({entry.image for entry in persons})
+    joints = sum(labelled(entry) for entry in persons)
+    lines.append(
+        f"{_mark(bool(persons))} {split}: {len(persons):,} persons, {len(photos):,} photographs, {joints:,} joints"
+    )
+    absent = missing_images(persons)
+    broken = _bad_photographs(photos, {persons[index].image for index in absent})
+    offenders = not_finite(persons)
+    _finding(lines, "photographs missing", sorted({persons[index].image.name for index in absent}), fatal=True)
+    _finding(lines, "photographs unreadable", [text for _, text in broken[1]], fatal=True)
+    _finding(lines, "persons with NaN or infinite coordinates", _names(persons, offenders), fatal=True)
+    _finding(lines, "persons with joints out of frame", _names(persons, _out_of_frame(persons, broken[0])), fatal=False)
+    empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
+    _finding(lines, "persons without any labelled joint (left out)", _names(persons, empty), fatal=False)
+    return bool(persons) and not (absent or broken[1] or offenders)
+
+
+def _bad_photographs(
+    photos: Sequence[Path], absent: set[Path]
+) -> tuple[dict[Path, tuple[int, int]], list[tuple[Path, str]]]:
+    """Return the (H, W) of every whole photograph, and the sentence for every other one that is there."""
+    sizes, bad = {}, []
+    for photo in photos:
+        if photo in absent:
+            continue
+        try:
+            sizes[photo] = images.verify_image(photo)
+        except (ValueError, OSError) as error:
+            bad.append((photo, str(error)))
+    return sizes, bad
+
+
+def _out_of_frame(persons: Sequence[Person], sizes: dict[Path, tuple[int, int]]) -> list[int]:
+    """Return the indices of persons with a labelled joint outside of the photograph."""
+    found = []
+    for index, entry in enumerate(persons):
+        if entry.image in sizes:
+            height, width = sizes[entry.image]
+            points = entry.keypoints[entry.visibility > 0]
+            outside = (points < -0.5) | (points > np.array([width - 0.5, height - 0.5]))
+            found.extend([index] if outside.any() else [])
+    return found
+
+
+def _names(persons: Sequence[Person], indices: Sequence[int]) -> list[str]:
+    return [f"{persons[index].image.name} (person {persons[index].person_id})" for index in indices]
+
+
+def _finding(lines: list[str], what: str, offenders: Sequence[str], *, fatal: bool) -> None:
+    """Append a line with the count and the first offenders, if there are any."""
+    if offenders:
+        more = ", ..." if len(offenders) > FIRST else ""
+        lines.append(f"  {_CROSS if fatal else '!'} {len(offenders):,} {what}: {', '.join(offenders[:FIRST])}{more}")

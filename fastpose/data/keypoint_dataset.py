@@ -1,0 +1,136 @@
+"""Persons as training samples: a crop of the photograph and the key points in heatmap pixels."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from fastpose import _checks
+from fastpose.data import images, transforms
+from fastpose.data.person import Person
+
+_log = logging.getLogger("fastpose.data")
+
+
+def sample_generator(seed: int, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
+    """Return the random generator of one sample: a function of its arguments alone, whatever ran before."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, index, attempt))))
+
+
+class KeypointDataset(Dataset):
+    """Crops of persons with their key points; heatmaps are rendered later, on the device.
+
+    Args:
+        source: has ``name``, ``skeleton`` and ``persons`` (``data.create``).
+        image_size: (H, W) of the crop.
+        heatmap_size: (H, W) of the heatmaps in whose pixels the key points are given.
+        augment: an ``Augmentation``, the name of a preset, or None.
+        crop: name of a crop preset (``transforms.CROPS``).
+        seed: with epoch and index, all that a sample's randomness depends on.
+        on_error: "raise" stops at an unreadable photograph; "skip" takes another person in its place, chosen from
+            (seed, epoch, index) alone, logs each such person once and stops when there are more than ``skip_limit``.
+        skip_limit: how many different unreadable persons "skip" puts up with.
+        pixel_limit: photographs with more pixels are refused before they are decoded.
+
+    ``dataset[(epoch, index)]`` (or ``dataset[index]``, epoch 0) is a dict:
+        image: uint8 (3, H, W) RGB.
+        keypoints: float32 (K, 2), (x, y) in heatmap pixels; 0 where unlabelled.
+        visibility: float32 (K,), 1 where the joint is labelled and inside the crop, else 0.
+        to_image: float64 (2, 3), affine map from heatmap pixels to pixels of the original photograph.
+        index: int64, position in ``source.persons`` of the person shown.
+
+    A mirrored sample (augmentation only) has its left and right joints swapped; ``to_image`` undoes the mirror but
+    cannot undo that swap.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        image_size: tuple[int, int] = (256, 256),
+        heatmap_size: tuple[int, int] = (64, 64),
+        augment: transforms.Augmentation | str | None = None,
+        crop: str = "exact",
+        seed: int = 0,
+        on_error: str = "raise",
+        skip_limit: int = 50,
+        pixel_limit: int = images.PIXEL_LIMIT,
+    ):
+        _checks.choice("on_error", on_error, ("raise", "skip"))
+        self.source = source
+        self.image_size = _size("image_size", image_size)
+        self.heatmap_size = _size("heatmap_size", heatmap_size)
+        self.augment = transforms.augmentation(augment) if isinstance(augment, str) else augment
+        self.crop = transforms.crop(crop)
+        self.seed, self.on_error, self.skip_limit, self.pixel_limit = seed, on_error, skip_limit, pixel_limit
+        self._flip = np.array(source.skeleton.flip_permutation)
+        # Shared between worker processes: one flag per person that could not be read.
+        self._unreadable = torch.zeros(len(source.persons), dtype=torch.uint8)
+        if on_error == "skip":
+            self._unreadable.share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.source.persons)
+
+    @property
+    def skipped(self) -> int:
+        """Number of different persons whose photograph could not be read so far (all workers)."""
+        return int(self._unreadable.sum())
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
+        shown, photo = self._readable(epoch, index)
+        return self._sample(shown, photo, sample_generator(self.seed, epoch, index))
+
+    def _readable(self, epoch: int, index: int) -> tuple[int, np.ndarray]:
+        """Return the person to show in this place and the photograph: the person itself unless it is unreadable."""
+        shown, attempt = index, 0
+        while True:
+            try:
+                return shown, images.read_image(self.source.persons[shown].image, pixel_limit=self.pixel_limit)
+            except (ValueError, OSError) as error:
+                self._reject(shown, error)
+            attempt += 1
+            shown = int(sample_generator(self.seed, epoch, index, attempt).integers(len(self)))
+
+    def _reject(self, index: int, error: Exception) -> None:
+        """Raise, or note the unreadable person and let the caller choose another."""
+        text = f"{self.source.name} person {index}: {error}"
+        if self.on_error == "raise":
+            raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(text) from error
+        if not self._unreadable[index]:
+            self._unreadable[index] = 1
+            _log.warning("%s; another person takes its place", text)
+        limit = min(self.skip_limit, len(self) - 1)
+        if self.skipped > limit:
+            raise ValueError(f"{self.skipped} unreadable images, more than the limit of {limit}; last: {text}")
+
+    def _sample(self, index: int, photo: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        person: Person = self.source.persons[index]
+        view = self.augment.sample(rng) if self.augment is not None else transforms.PLAIN
+        image = self.crop.cut(photo, person.center, person.scale, view, self.image_size)  # (H, W, 3)
+        points, to_image = self.crop.place(person.keypoints, person.center, person.scale, view, self.heatmap_size)
+        visible = (person.visibility > 0) & transforms.inside(points, self.heatmap_size)
+        if view.flip:
+            points, visible = points[self._flip], visible[self._flip]
+        points = np.where(visible[:, None], points, 0.0)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),  # (3, H, W)
+            "keypoints": torch.from_numpy(points.astype(np.float32)),  # (K, 2)
+            "visibility": torch.from_numpy(visible.astype(np.float32)),  # (K,)
+            "to_image": torch.from_numpy(to_image),  # (2, 3)
+            "index": torch.tensor(index),
+        }
+
+
+def _size(argument: str, size: tuple[int, int]) -> tuple[int, int]:
+    height, width = (int(side) for side in size)
+    if height < 1 or width < 1:
+        raise ValueError(f"{argument}: expected (H, W) of at least 1, got {tuple(size)}")
+    return height, width

@@ -1,0 +1,230 @@
+"""Loaders whose order is a function of (seed, epoch): sharded by rank, restartable at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data._utils import signal_handling
+
+Batch = dict[str, torch.Tensor]
+
+
+def epoch_order(count: int, *, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of samples in an epoch, int64 (count,): a permutation from (seed, epoch), or 0..count-1."""
+    if not shuffle:
+        return np.arange(count)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch)))).permutation(count)
+
+
+class ShardSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) of one rank.
+
+    Step t of the whole job takes the slice ``order[t*B*W:(t+1)*B*W]`` and rank r its r-th part, so that W ranks with
+    batch B see in each step what one rank with batch W*B sees. The last, shorter slice is dropped with ``drop_last``,
+    else dealt out in turn; every sample then comes exactly once and ranks may differ by one batch.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, shuffle: bool, seed: int, rank: int, world_size: int, drop_last: bool
+    ):
+        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+        self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
+        self.epoch, self.start_step = 0, 0
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.count, self.batch_size * self.world_size)
+        return whole + int(not self.drop_last and rest > self.rank)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = epoch_order(self.count, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch)
+        epoch = self.epoch
+        for step in range(self.start_step, len(self)):
+            yield [(epoch, int(index)) for index in self._part(order, step)]
+
+    def _part(self, order: np.ndarray, step: int) -> np.ndarray:
+        size = self.batch_size * self.world_size
+        part = order[step * size : (step + 1) * size]  # (<= B * W,)
+        if len(part) < size:
+            return part[self.rank :: self.world_size]
+        return part[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An expected error that travels from a worker as data, so that its one sentence arrives without a traceback."""
+
+    kind: type[Exception]
+    text: str
+
+
+class _Guarded(Dataset):
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        try:
+            return self.dataset[key]
+        except FileNotFoundError as error:
+            return _Failure(FileNotFoundError, str(error))
+        except (ValueError, OSError) as error:
+            return _Failure(ValueError, str(error))
+
+
+def _collate(samples: list[Any]) -> Any:
+    failures = [sample for sample in samples if isinstance(sample, _Failure)]
+    return failures[0] if failures else default_collate(samples)
+
+
+def _prepare_worker(_worker: int) -> None:
+    """One thread per worker: processes already fill the machine, and OpenCV's pool does not survive a fork."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Loader:
+    """Iterable over the batches of an epoch; see ``create_loader``.
+
+    ``len(loader)`` counts the steps of a whole epoch of this rank; iteration starts at ``start_step``.
+    """
+
+    def __init__(self, dataset: Any, sampler: ShardSampler, workers: int, pin_memory: bool):
+        self.dataset, self.sampler, self.workers = dataset, sampler, workers
+        self._loader = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_collate,
+            worker_init_fn=_prepare_worker,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            # Its own generator: the base seed that torch draws for workers must not advance the global random state.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per step on this rank."""
+        return self.sampler.batch_size
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Choose the epoch, and the step at which the next iteration starts (exact resume)."""
+        if not 0 <= start_step <= len(self.sampler):
+            raise ValueError(f"start_step: expected 0 to {len(self.sampler)} (steps of an epoch), got {start_step}")
+        self.sampler.epoch, self.sampler.start_step = epoch, start_step
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        _without_signal(batches)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                died = worker_death(error, self.workers)
+                if died is None:
+                    raise
+                self._drop_pool(batches)
+                raise died from error
+            if isinstance(batch, _Failure):
+                self._drop_pool(batches)
+                raise batch.kind(batch.text)
+            yield batch
+
+    def _drop_pool(self, batches: Any) -> None:
+        """End the workers after an error; the next iteration starts fresh ones."""
+        self._loader._iterator = None
+        getattr(batches, "_shutdown_workers", lambda: None)()
+
+
+def _without_signal(batches: Any) -> None:
+    """Let the death of a worker of this pool be found by torch's polling alone (every 5 s while a batch is awaited).
+
+    Torch also looks at its workers from a SIGCHLD handler, which raises wherever the main process happens to be: in a
+    step, in a checkpoint, in another test. A torch without these attributes keeps that behaviour.
+    """
+    forget = getattr(signal_handling, "_remove_worker_pids", None)
+    if forget is not None and getattr(batches, "_worker_pids_set", False):
+        forget(id(batches))
+        batches._worker_pids_set = False
+
+
+def worker_death(error: Exception, workers: int) -> ChildProcessError | None:
+    """Return one sentence for an error with which torch reports a worker that died, None for any other error.
+
+    A batch whose worker died before handing over its memory shows as a broken connection. What a sample raises is no
+    such error: it comes as a ``_Failure``, or with its traceback and the word "Caught".
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and ("DataLoader worker" not in text or "Caught " in text):
+        return None
+    if isinstance(error, OSError) and (not workers or "Caught " in text):
+        return None
+    reason = (text.splitlines() or [type(error).__name__])[0].rstrip(". ")
+    return ChildProcessError(
+        f"a data worker died ({reason}); usually memory ran out: lower workers (now {workers}) or batch_size"
+    )
+
+
+def create_loader(
+    dataset: Any,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool | None = None,
+    epoch: int = 0,
+    start_step: int = 0,
+    pin_memory: bool = False,
+) -> Loader:
+    """Return a ``Loader`` over ``dataset[(epoch, index)]`` with batches stacked by ``default_collate``.
+
+    Args:
+        dataset: has ``__len__`` and ``__getitem__((epoch, index)) -> dict`` (``KeypointDataset``).
+        batch_size: samples per step and rank.
+        shuffle: a new permutation for every epoch, from (seed, epoch) alone; else the order of the data set.
+        workers: processes; 0 loads in the calling process. The batches do not depend on it.
+        rank, world_size: this process's share of each step.
+        drop_last: drop the shorter last step; default: as ``shuffle`` (training drops, evaluation keeps every sample).
+        epoch, start_step: where the first iteration starts; later ones by ``set_epoch``.
+
+    Raises:
+        ValueError: a size is out of range, or fewer samples than one whole step with ``drop_last``.
+        ChildProcessError: (while iterating) a worker process died.
+        ValueError, FileNotFoundError: (while iterating) what the data set raised, as one sentence.
+    """
+    drop_last = shuffle if drop_last is None else drop_last
+    _check_sizes(len(dataset), batch_size, workers, rank, world_size, drop_last)
+    sampler = ShardSampler(
+        len(dataset), batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size, drop_last=drop_last
+    )
+    loader = Loader(dataset, sampler, workers, pin_memory)
+    loader.set_epoch(epoch, start_step)
+    return loader
+
+
+def _check_sizes(count: int, batch_size: int, workers: int, rank: int, world_size: int, drop_last: bool) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if workers < 0:
+        raise ValueError(f"workers: expected 0 or more, got {workers}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank: expected 0 to world_size - 1 = {world_size - 1}, got {rank}")
+    if drop_last and count < batch_size * world_size:
+        raise ValueError(
+            f"batch_size: {batch_size} x {world_size} processes needs {batch_size * world_size} persons for one step, "
+            f"found {count}; lower batch_size"
+        )

@@ -1,0 +1,178 @@
+"""One annotated person, and the rules that every source of persons keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol
+
+import numpy as np
+
+from fastpose import _checks
+from fastpose.skeletons import Skeleton
+
+UNLABELLED, OCCLUDED, VISIBLE = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A person in a photograph, in pixels of the original image (0-based, pixel centres at integers, x right, y down).
+
+    Attributes:
+        image: path of the photograph.
+        keypoints: float32 (K, 2), (x, y); zero where unlabelled.
+        visibility: uint8 (K,), 0 unlabelled, 1 labelled but occluded, 2 visible.
+        center: float32 (2,), middle of the crop.
+        scale: crop side / 200 px, with the margin that the source's convention adds.
+        head_box: float32 (2, 2), [[x1, y1], [x2, y2]] of the head, or None.
+        head_size: PCKh unit in pixels (0.6 x head-box diagonal), or None.
+        bbox: float32 (4,), x, y, width, height of the person, or None.
+        area: segment area in square pixels (OKS), or None.
+        image_id: number of the photograph in its data set.
+        person_id: number of the person in its data set.
+    """
+
+    image: Path
+    keypoints: np.ndarray
+    visibility: np.ndarray
+    center: np.ndarray
+    scale: float
+    head_box: np.ndarray | None = None
+    head_size: float | None = None
+    bbox: np.ndarray | None = None
+    area: float | None = None
+    image_id: int = -1
+    person_id: int = -1
+
+
+class Source(Protocol):
+    """Persons of one data set and split: what ``data.create`` returns.
+
+    Attributes:
+        name: registry name of the data set.
+        split: the split that was asked for.
+        skeleton: joint layout of ``Person.keypoints``.
+        scored_joints: joint indices that the data set's published metric counts, in its own order.
+        persons: the persons; a sample's ``index`` points into this list.
+    """
+
+    name: str
+    split: str
+    skeleton: Skeleton
+    scored_joints: tuple[int, ...]
+    persons: list[Person]
+
+    def __len__(self) -> int: ...
+
+
+def person(
+    image: Path,
+    keypoints: np.ndarray,
+    visibility: np.ndarray,
+    center: np.ndarray,
+    scale: float,
+    *,
+    head_box: np.ndarray | None = None,
+    head_size: float | None = None,
+    bbox: np.ndarray | None = None,
+    area: float | None = None,
+    image_id: int = -1,
+    person_id: int = -1,
+) -> Person:
+    """Build a ``Person``: the types of the interface, coordinates zeroed where no label exists, frozen arrays."""
+    labels = np.asarray(visibility).astype(np.uint8)
+    points = np.where(labels[:, None] > UNLABELLED, np.asarray(keypoints, dtype=np.float32), np.float32(0))  # (K, 2)
+    return Person(
+        image,
+        _frozen(points),
+        _frozen(labels, np.uint8),
+        _frozen(center),
+        float(scale),
+        head_box=None if head_box is None else _frozen(head_box),
+        head_size=None if head_size is None else float(head_size),
+        bbox=None if bbox is None else _frozen(bbox),
+        area=None if area is None else float(area),
+        image_id=image_id,
+        person_id=person_id,
+    )
+
+
+def _frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    """Return a read-only copy: persons are shared by metrics and loaders, and no one may change them."""
+    array: np.ndarray = np.array(values, dtype=dtype)
+    array.flags.writeable = False
+    return array
+
+
+def resolve_under(root: Path, name: str, listed_in: Path) -> Path:
+    """Return ``root / name``; a name from an annotation file that would leave ``root`` is a ``ValueError``."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts or ".." in windows.parts
+    if not name or leaves or "\0" in name:
+        raise ValueError(f"{listed_in}: image name {name!r} leaves the folder {root}; expected a name relative to it")
+    return root / name
+
+
+def missing_images(persons: Sequence[Person]) -> list[int]:
+    """Return the indices of persons whose photograph is not on disk; every folder is listed once."""
+    listed: dict[Path, set[str]] = {}
+    for folder in {entry.image.parent for entry in persons}:
+        listed[folder] = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+    return [index for index, entry in enumerate(persons) if entry.image.name not in listed[entry.image.parent]]
+
+
+def not_finite(persons: Sequence[Person]) -> list[int]:
+    """Return the indices of persons with NaN or infinite labelled coordinates, centre or scale."""
+    return [index for index, entry in enumerate(persons) if not _is_finite(entry)]
+
+
+def _is_finite(entry: Person) -> bool:
+    return bool(np.isfinite(entry.keypoints).all() and np.isfinite(entry.center).all() and np.isfinite(entry.scale))
+
+
+def labelled(entry: Person) -> int:
+    """Return how many joints of a person are labelled."""
+    return int(np.count_nonzero(entry.visibility))
+
+
+def finish(name: str, root: Path, persons: list[Person], *, minimum_joints: int, on_missing: str) -> list[Person]:
+    """Hold raw persons to the rules of training: enough joints, finite coordinates, photographs on disk.
+
+    ``minimum_joints`` drops persons with fewer labelled joints. ``on_missing``: "error" raises
+    ``FileNotFoundError`` when a photograph is absent, "drop" leaves such persons out. Raises ``ValueError``
+    for non-finite coordinates and when nobody is left.
+    """
+    _checks.choice("missing_images", on_missing, ("error", "drop"))
+    persons = [entry for entry in persons if labelled(entry) >= minimum_joints]
+    persons = _with_images(name, root, persons, on_missing)
+    for index in not_finite(persons)[:1]:
+        entry = persons[index]
+        raise ValueError(
+            f"{name}: person {entry.person_id} on {entry.image.name} has NaN or infinite coordinates; "
+            f"expected finite pixels (see fastpose data check {name} {root})"
+        )
+    if not persons:
+        raise ValueError(f"{name}: no person with at least {minimum_joints} labelled joints found under {root}")
+    return persons
+
+
+def _with_images(name: str, root: Path, persons: list[Person], on_missing: str) -> list[Person]:
+    """Drop, or refuse, persons without a photograph."""
+    absent = missing_images(persons)
+    if absent and on_missing == "error":
+        photos, gone = {entry.image for entry in persons}, {persons[index].image for index in absent}
+        first = persons[absent[0]].image
+        raise FileNotFoundError(
+            f"{name}: {len(photos) - len(gone):,} of {len(photos):,} images found under {first.parent}; first missing: "
+            f"{first.name}; add them or pass missing_images=drop (see fastpose data check {name} {root})"
+        )
+    gone_indices = set(absent)
+    return [entry for index, entry in enumerate(persons) if index not in gone_indices]
+
+
+def existing(name: str, path: Path, what: str) -> Path:
+    """Return ``path`` when the file is there, else raise ``FileNotFoundError`` naming the data set and its role."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: {what} {path} not found (see fastpose data check {name} {path.parent})")
+    return path

@@ -1,0 +1,167 @@
+"""doctor, recipes, data, import, export, bench."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from fastpose import models, ops
+from fastpose.cli import bench, export
+from fastpose.cli._cases import cases
+from fastpose.training import checkpoint, list_recipes, load_recipe
+
+
+def test_doctor_names_versions_devices_and_a_backend_for_each_operation(run):
+    code, out, err = run("doctor")
+    assert (code, err) == (0, "")
+    assert f"torch {torch.__version__.partition('+')[0]}" in out
+    assert f"{torch.get_num_threads()} threads" in out
+    assert "extension fastpose._C" in out
+    for name in ops.operations():
+        chosen = ops.explain(name, *cases()[name].tensors(torch.device("cpu"))).chosen
+        assert f"  {name}: {chosen}\n" in out
+
+
+def test_recipes_lists_every_recipe_with_the_papers_number(run):
+    code, out, err = run("recipes")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line for line in out.splitlines()[2:]}
+    assert list(rows) == list_recipes()
+    for name, line in rows.items():
+        assert all(f"{value:g}" in line for value in load_recipe(name).paper.values())
+
+
+def test_recipes_show_prints_yaml_with_every_default(run):
+    code, out, _ = run("recipes", "show", "sagan/ours-c")
+    assert code == 0
+    shown = yaml.safe_load(out)
+    assert shown["model"]["stacks"] == 4
+    assert shown["run"]["seed"] == 0
+
+
+def test_recipes_copy_is_a_recipe_and_refuses_to_overwrite(run, tmp_path):
+    code, out, _ = run("recipes", "copy", "sagan/tiny", "mine.yaml")
+    assert code == 0
+    assert "fastpose train mine.yaml" in out
+    assert load_recipe(tmp_path / "mine.yaml").config == load_recipe("sagan/tiny").config
+    code, _, err = run("recipes", "copy", "sagan/tiny", "mine.yaml")
+    assert (code, err) == (2, "fastpose: mine.yaml: exists already; name another file\n")
+
+
+def test_data_list_names_the_data_sets(run):
+    code, out, _ = run("data", "list")
+    assert code == 0
+    assert {"lsp", "lspet", "mpii", "coco", "sample"} <= set(out.split())
+
+
+def test_data_check_of_the_bundled_sample_is_ready(run):
+    code, out, err = run("data", "check", "sample")
+    assert (code, err) == (0, "")
+    assert "✓" in out
+
+
+def test_data_check_of_an_empty_folder_shows_the_tree_and_fails(run, tmp_path):
+    code, out, err = run("data", "check", "lspet", tmp_path)
+    assert code == 2
+    assert "joints.mat" in out
+    assert "✗" in out
+    assert err.startswith("fastpose: data set lspet")
+    assert err.count("\n") == 1
+
+
+def test_import_reads_a_published_hourglass(run, shared, tmp_path):
+    source = shared / "oracles" / "bearpaw_hg_s2_b1_w32.safetensors"
+    if not source.is_file():
+        pytest.skip("the reference folder holds no bearpaw_hg_s2_b1_w32")
+    state, _ = checkpoint.deserialise(source, source.read_bytes())
+    theirs = {f"module.{name}": value for name, value in state.items() if not name.startswith(("input.", "output."))}
+    torch.save({"state_dict": theirs, "epoch": 3}, tmp_path / "hg.pth")
+    code, out, err = run(
+        "import", "hourglass", "hg.pth", "stacks=2", "width=64", "stem=pytorch_pose", "-o", "new/hg.safetensors"
+    )
+    assert (code, err) == (0, "")
+    assert "433,984 parameters" in out
+    _, manifest = checkpoint.load_weights(tmp_path / "new/hg.safetensors")
+    assert manifest["options"] == {"stacks": 2, "width": 64, "stem": "pytorch_pose"}
+
+
+def test_import_never_runs_pickled_code(run, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    torch.save({"state_dict": Bomb()}, tmp_path / "bomb.pth")
+    code, _, err = run("import", "hourglass", "bomb.pth", "-o", "w.safetensors")
+    assert code == 2
+    assert "readable with weights_only=True" in err
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_import_with_a_recipe_gives_weights_that_predict_takes(run, weights, photo, tmp_path, monkeypatch):
+    # The importer itself is tested with the models; here a network that fits the recipe stands in for its result.
+    network = models.create("sagan.generator.tiny", keypoints=17)
+    monkeypatch.setattr(models, "import_published", lambda name, state, **options: network)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "theirs.pth")
+    code, out, err = run("import", "sagan.generator", "theirs.pth", "-o", "w.safetensors", "--recipe", "sagan/tiny")
+    assert (code, err) == (0, "")
+    assert "fastpose predict sagan/tiny --weights w.safetensors" in out
+    assert run("predict", "sagan/tiny", photo, "--weights", "w.safetensors", "-o", "drawn")[0] == 0
+
+
+def test_export_to_pt2_equals_eager_for_any_batch(run, weights, tmp_path):
+    code, out, err = run("export", "sagan/tiny", "--weights", weights, "-o", "tiny.pt2")
+    assert (code, err) == (0, "")
+    assert "largest difference from eager" in out
+    program = torch.export.load(tmp_path / "tiny.pt2").module()
+    assert [tuple(maps.shape) for maps in program(torch.zeros(5, 3, 64, 64))] == [(5, 17, 16, 16)] * 2
+
+
+class Drifting(nn.Module):
+    """Gives another answer at every batch size, so that a traced program cannot agree with it."""
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [image + (1.0 if torch.compiler.is_exporting() else 0.0)]
+
+
+def test_export_above_the_tolerance_is_refused_and_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"differs from eager by 1\.0e\+00"):
+        export.export_network(Drifting(), (3, 8, 8), tmp_path / "model.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_to_onnx_equals_eager_or_names_the_extra(tmp_path):
+    network = models.create("hourglass.tiny")
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        with pytest.raises(ImportError, match=r"pip install 'fastpose\[export\]'"):
+            export.export_network(network, (3, 64, 64), tmp_path / "model.onnx")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert export.export_network(network, (3, 64, 64), tmp_path / "model.onnx") <= export.TOLERANCE
+
+
+def test_bench_times_each_backend_beside_the_reference(run, monkeypatch):
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(bench, "REPEATS", 1)
+    code, out, err = run("bench", "pairwise_descriptor")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line.startswith("pairwise_descriptor ")]
+    backends = [next(word for word in row if word in ("reference", "cpu", "triton", "cuda")) for row in rows]
+    assert backends[0] == "reference"
+    reference = rows[0]
+    assert reference[-1] == reference[-3] == "1.00"
+
+
+def test_bench_knows_every_operation_that_has_backends():
+    assert set(ops.operations()) <= set(cases())
+
+
+@pytest.mark.parametrize("name", sorted(cases()) if hasattr(ops, "pairwise_descriptor") else [])
+def test_every_case_runs_with_the_reference(name):
+    case = cases()[name]
+    tensors = case.tensors(torch.device("cpu"))
+    assert torch.equal(case.run(tensors, "reference"), case.run(case.tensors(torch.device("cpu")), "reference"))

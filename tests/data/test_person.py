@@ -1,0 +1,74 @@
+"""Persons: types, frozen arrays, the checks before training, names that may not leave the root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastpose.data.person import finish, missing_images, not_finite, person, resolve_under
+
+
+def _person(path: Path, value: float = 1.0, labelled: int = 2):
+    visibility = np.array([2, 1, 0][:3])
+    visibility[labelled:] = 0
+    return person(path, np.full((3, 2), value), visibility, np.zeros(2), 1.0)
+
+
+def test_unlabelled_coordinates_become_zero():
+    built = person(Path("a"), np.full((3, 2), np.nan), np.array([0, 0, 0]), np.zeros(2), 1.0)
+    assert (built.keypoints == 0).all()
+
+
+def test_types_are_those_of_the_interface():
+    built = _person(Path("a"))
+    assert (built.keypoints.dtype, built.visibility.dtype, built.center.dtype) == (np.float32, np.uint8, np.float32)
+
+
+def test_arrays_are_read_only():
+    with pytest.raises(ValueError, match="read-only"):
+        _person(Path("a")).keypoints[0, 0] = 3
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "x/../../a.jpg", "/etc/a.jpg", "C:\\a.jpg", "..\\a.jpg", "", "a\0.jpg"])
+def test_a_name_cannot_leave_the_root(name):
+    with pytest.raises(ValueError, match="leaves the folder"):
+        resolve_under(Path("root"), name, Path("list.csv"))
+
+
+def test_a_name_in_a_sub_folder_is_resolved():
+    assert resolve_under(Path("root"), "a b/ü.jpg", Path("list.csv")) == Path("root/a b/ü.jpg")
+
+
+def test_missing_images_are_found_once_per_folder(photo, tmp_path):
+    persons = [_person(photo("a.jpg")), _person(tmp_path / "b.jpg"), _person(tmp_path / "no" / "a.jpg")]
+    assert missing_images(persons) == [1, 2]
+
+
+def test_finish_names_the_first_missing_image_and_the_way_out(photo, tmp_path):
+    persons = [_person(photo("a.jpg")), _person(tmp_path / "b.jpg")]
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images found under .*first missing: b\.jpg.*data check"):
+        finish("lsp", tmp_path, persons, minimum_joints=1, on_missing="error")
+
+
+def test_finish_drops_missing_images_when_asked(photo, tmp_path):
+    persons = [_person(photo("a.jpg")), _person(tmp_path / "b.jpg")]
+    assert finish("lsp", tmp_path, persons, minimum_joints=1, on_missing="drop") == persons[:1]
+
+
+def test_finish_refuses_nan_coordinates(photo, tmp_path):
+    persons = [_person(photo("a.jpg"), value=np.nan)]
+    assert not_finite(persons) == [0]
+    with pytest.raises(ValueError, match=r"a\.jpg has NaN or infinite coordinates"):
+        finish("lsp", tmp_path, persons, minimum_joints=1, on_missing="error")
+
+
+def test_finish_drops_persons_with_too_few_joints(photo, tmp_path):
+    persons = [_person(photo("a.jpg"), labelled=1), _person(photo("b.jpg"), labelled=2)]
+    assert finish("lsp", tmp_path, persons, minimum_joints=2, on_missing="error") == persons[1:]
+
+
+def test_finish_refuses_an_empty_result(photo, tmp_path):
+    with pytest.raises(ValueError, match="no person with at least 3 labelled joints"):
+        finish("lsp", tmp_path, [_person(photo("a.jpg"))], minimum_joints=3, on_missing="error")
