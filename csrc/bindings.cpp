@@ -482,7 +482,7 @@ void heatmap_mse_loss_bwd2(TensorView prediction, TensorView keypoints, TensorVi
     });
 }
 
-// Heatmaps (B, K, H, W) and what is contiguous per joint: coordinates (B, K, 2), scores and lse (B, K).
+// Heatmaps (B, K, H, W) and what is contiguous per joint: coordinates (B, K, 2), scores and totals (B, K).
 HeatmapCall decode_call(const TensorView& heatmaps, const TensorView& coordinates) {
     const HeatmapCall call = heatmap_call("heatmaps", heatmaps, arithmetic_of("heatmaps", heatmaps), 4);
     require("coordinates", coordinates);
@@ -511,23 +511,24 @@ void heatmap_decode(TensorView heatmaps, const std::string& method, const std::v
     });
 }
 
-void softargmax(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView lse,
+void softargmax(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
                 int threads) {
     const HeatmapCall call = decode_call(heatmaps, coordinates);
     check_joint_numbers(call, "scores", scores);
-    check_joint_numbers(call, "lse", lse);
+    check_joint_numbers(call, "totals", totals);
     for_real_type(call.arithmetic, [&]<class T>() {
         heatmap::decode_kernels<T>(fastpose::cpu_level())
             .softargmax({call.size, planes(heatmaps), static_cast<T>(beta), static_cast<T*>(coordinates.data),
-                         static_cast<T*>(scores.data), static_cast<T*>(lse.data)},
+                         static_cast<T*>(scores.data), static_cast<T*>(totals.data)},
                         at_least_one(threads));
     });
 }
 
-void softargmax_bwd(TensorView heatmaps, double beta, TensorView coordinates, TensorView lse,
+void softargmax_bwd(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
                     TensorView grad_coordinates, TensorView grad_heatmaps, int threads) {
     const HeatmapCall call = decode_call(heatmaps, coordinates);
-    check_joint_numbers(call, "lse", lse);
+    check_joint_numbers(call, "scores", scores);
+    check_joint_numbers(call, "totals", totals);
     require("grad_coordinates", grad_coordinates);
     call.check_points("grad_coordinates", grad_coordinates);
     call.check_planes("grad_heatmaps", grad_heatmaps);
@@ -535,16 +536,18 @@ void softargmax_bwd(TensorView heatmaps, double beta, TensorView coordinates, Te
         heatmap::decode_kernels<T>(fastpose::cpu_level())
             .softargmax_backward(
                 {call.size, planes(heatmaps), static_cast<T>(beta), static_cast<const T*>(coordinates.data),
-                 static_cast<const T*>(lse.data), per_joint3<const T>(grad_coordinates), planes(grad_heatmaps)},
+                 static_cast<const T*>(scores.data), static_cast<const T*>(totals.data),
+                 per_joint3<const T>(grad_coordinates), planes(grad_heatmaps)},
                 at_least_one(threads));
     });
 }
 
-void softargmax_bwd2(TensorView heatmaps, double beta, TensorView coordinates, TensorView lse,
+void softargmax_bwd2(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
                      TensorView grad_coordinates, TensorView cot_heatmaps, TensorView grad_heatmaps,
                      TensorView grad_grad_coordinates, int threads) {
     const HeatmapCall call = decode_call(heatmaps, coordinates);
-    check_joint_numbers(call, "lse", lse);
+    check_joint_numbers(call, "scores", scores);
+    check_joint_numbers(call, "totals", totals);
     require("grad_coordinates", grad_coordinates);
     call.check_points("grad_coordinates", grad_coordinates);
     call.check_planes("cot_heatmaps", cot_heatmaps);
@@ -556,8 +559,9 @@ void softargmax_bwd2(TensorView heatmaps, double beta, TensorView coordinates, T
         heatmap::decode_kernels<T>(fastpose::cpu_level())
             .softargmax_double_backward(
                 {call.size, planes(heatmaps), static_cast<T>(beta), static_cast<const T*>(coordinates.data),
-                 static_cast<const T*>(lse.data), per_joint3<const T>(grad_coordinates), planes(cot_heatmaps),
-                 planes(grad_heatmaps), static_cast<T*>(grad_grad_coordinates.data)},
+                 static_cast<const T*>(scores.data), static_cast<const T*>(totals.data),
+                 per_joint3<const T>(grad_coordinates), planes(cot_heatmaps), planes(grad_heatmaps),
+                 static_cast<T*>(grad_grad_coordinates.data)},
                 at_least_one(threads));
     });
 }

@@ -141,7 +141,9 @@ CASES = {
 }
 
 
-def tensors_of(case: Case, shape: tuple[int, ...], dtype=torch.float64, layout: str = "contiguous") -> dict[str, Tensor]:
+def tensors_of(
+    case: Case, shape: tuple[int, ...], dtype=torch.float64, layout: str = "contiguous"
+) -> dict[str, Tensor]:
     """The case's seeded inputs, those with a gradient as leaves that require one."""
     generator = torch.Generator().manual_seed(math.prod(shape) + 1)
     tensors = {"size": torch.empty(shape[2:])} | case.inputs(shape, generator)

@@ -303,28 +303,27 @@ struct Expectation {
     }
 };
 
-// exp(beta h - shift), zero where h is not finite.
+// exp(beta (h - peak)), zero where h is not finite.
 template <class T>
-FASTPOSE_INLINE Vector<T> weights(Vector<T> value, T beta, T shift) {
-    const Vector<T> weight = exponential(value * beta - shift);
+FASTPOSE_INLINE Vector<T> weights(Vector<T> value, T beta, T peak) {
+    const Vector<T> weight = exponential((value - peak) * beta);
     return value - value == Vector<T>{} ? weight : Vector<T>{};
 }
 
 template <class T, class E>
 void soft_plane(const SoftArgmax<T>& p, const E* plane, T peak, int64_t joint, T* memory) {
     T* buffer = buffer_of(memory, p.size, 0, -infinity<T>);
-    const T shift = p.beta * peak;
     Expectation<T> sums;
     for (int64_t y = 0; y < p.size.height; ++y) {
         const T* row = read_row(plane + y * p.heatmaps.row, p.heatmaps.column, p.size.width, buffer);
         for (int64_t x = 0; x < p.size.width; x += lanes<T>)
-            sums.add(weights(load(row + x), p.beta, shift), lane_numbers<T>() + static_cast<T>(x), static_cast<T>(y));
+            sums.add(weights(load(row + x), p.beta, peak), lane_numbers<T>() + static_cast<T>(x), static_cast<T>(y));
     }
     const T total = sum_of_lanes<T>(sums.total);
     p.coordinates[2 * joint] = sum_of_lanes<T>(sums.x) / total;
     p.coordinates[2 * joint + 1] = sum_of_lanes<T>(sums.y) / total;
     p.scores[joint] = peak;
-    p.lse[joint] = shift + std::log(total);
+    p.totals[joint] = total;
 }
 
 template <class T>
@@ -337,7 +336,7 @@ void softargmax(const SoftArgmax<T>& p, int threads) {
             const int64_t joint = b * p.size.joints + k;
             if (peak.run >= 0) return soft_plane(p, plane, peak.value, joint, memory);
             p.coordinates[2 * joint] = p.coordinates[2 * joint + 1] = p.scores[joint] = T(0);
-            p.lse[joint] = infinity<T>;  // makes every weight zero in the derivatives
+            p.totals[joint] = infinity<T>;  // makes every weight zero in the derivatives
         });
     });
 }
@@ -345,14 +344,14 @@ void softargmax(const SoftArgmax<T>& p, int threads) {
 // The joint's expectation and the gradient that comes to it: q = gx (x - X) + gy (y - Y).
 template <class T>
 struct SoftJoint {
-    T x, y, lse, grad_x, grad_y;
+    T x, y, peak, scale, grad_x, grad_y;  // the softmax is scale exp(beta (h - peak))
 };
 
 template <class T, class Parameters>
 SoftJoint<T> soft_joint(const Parameters& p, int64_t b, int64_t k) {
     const int64_t joint = b * p.size.joints + k;
-    return {p.coordinates[2 * joint], p.coordinates[2 * joint + 1], p.lse[joint], p.grad_coordinates.at(b, k, 0),
-            p.grad_coordinates.at(b, k, 1)};
+    return {p.coordinates[2 * joint], p.coordinates[2 * joint + 1],   p.scores[joint],
+            1 / p.totals[joint],      p.grad_coordinates.at(b, k, 0), p.grad_coordinates.at(b, k, 1)};
 }
 
 // grad_h = beta p q.
@@ -360,6 +359,7 @@ template <class T, class E>
 void soft_gradient(const SoftArgmaxBackward<T>& p, const SoftJoint<T>& joint, const E* plane, E* gradient, T* memory) {
     T* buffer = buffer_of(memory, p.size, 0, -infinity<T>);
     T* results = buffer_of(memory, p.size, 1, T(0));
+    const T scale = p.beta * joint.scale;
     for (int64_t y = 0; y < p.size.height; ++y) {
         const T* row = read_row(plane + y * p.heatmaps.row, p.heatmaps.column, p.size.width, buffer);
         E* target = gradient + y * p.grad_heatmaps.row;
@@ -367,7 +367,7 @@ void soft_gradient(const SoftArgmaxBackward<T>& p, const SoftJoint<T>& joint, co
         const T across = joint.grad_y * (static_cast<T>(y) - joint.y);
         for (int64_t x = 0; x < p.size.width; x += lanes<T>) {
             const Vector<T> offset = lane_numbers<T>() + (static_cast<T>(x) - joint.x);
-            store(result + x, weights(load(row + x), p.beta, joint.lse) * (offset * joint.grad_x + across) * p.beta);
+            store(result + x, weights(load(row + x), p.beta, joint.peak) * (offset * joint.grad_x + across) * scale);
         }
         write_row(result, target, p.grad_heatmaps.column, p.size.width);
     }
@@ -392,7 +392,7 @@ Expectation<T> cotangent_sums(const SoftArgmaxDoubleBackward<T>& p, const SoftJo
         const T* row = read_row(plane + y * p.heatmaps.row, p.heatmaps.column, p.size.width, buffer);
         const T* given = read_row(cotangent + y * p.cot_heatmaps.row, p.cot_heatmaps.column, p.size.width, other);
         for (int64_t x = 0; x < p.size.width; x += lanes<T>)
-            sums.add(weights(load(row + x), p.beta, joint.lse) * load(given + x),
+            sums.add(weights(load(row + x), p.beta, joint.peak) * (load(given + x) * joint.scale),
                      lane_numbers<T>() + (static_cast<T>(x) - joint.x), static_cast<T>(y) - joint.y);
     }
     return sums;
@@ -408,6 +408,7 @@ void second_plane(const SoftArgmaxDoubleBackward<T>& p, const SoftJoint<T>& join
     const Expectation<T> sums = cotangent_sums(p, joint, plane, cotangent, buffer, other);
     const T mean = sum_of_lanes<T>(sums.total), along_x = sum_of_lanes<T>(sums.x), along_y = sum_of_lanes<T>(sums.y);
     const T covariance = joint.grad_x * along_x + joint.grad_y * along_y;
+    const T scale = p.beta * p.beta * joint.scale;
     p.grad_grad_coordinates[2 * index] = p.beta * along_x;
     p.grad_grad_coordinates[2 * index + 1] = p.beta * along_y;
     for (int64_t y = 0; y < p.size.height; ++y) {
@@ -418,7 +419,7 @@ void second_plane(const SoftArgmaxDoubleBackward<T>& p, const SoftJoint<T>& join
         const T across = joint.grad_y * (static_cast<T>(y) - joint.y);
         for (int64_t x = 0; x < p.size.width; x += lanes<T>) {
             const Vector<T> q = (lane_numbers<T>() + (static_cast<T>(x) - joint.x)) * joint.grad_x + across;
-            const Vector<T> weight = weights(load(row + x), p.beta, joint.lse) * (p.beta * p.beta);
+            const Vector<T> weight = weights(load(row + x), p.beta, joint.peak) * scale;
             store(result + x, weight * ((load(given + x) - mean) * q - covariance));
         }
         write_row(result, target, p.grad_heatmaps.column, p.size.width);

@@ -150,7 +150,7 @@ struct SoftArgmax {
     T beta;
     T* coordinates;  // (B, K, 2) contiguous
     T* scores;       // (B, K) contiguous
-    T* lse;          // (B, K) contiguous: log sum exp(beta h); infinite for a plane without a finite value
+    T* totals;       // (B, K) contiguous: sum exp(beta (h - score)); infinite for a plane without a finite value
 };
 
 template <class T>
@@ -159,7 +159,8 @@ struct SoftArgmaxBackward {
     Planes heatmaps;
     T beta;
     const T* coordinates;                 // (B, K, 2) contiguous
-    const T* lse;                         // (B, K) contiguous
+    const T* scores;                      // (B, K) contiguous
+    const T* totals;                      // (B, K) contiguous
     PerJoint3<const T> grad_coordinates;  // (B, K, 2)
     Planes grad_heatmaps;                 // (B, 1, K, H, W)
 };
@@ -170,7 +171,8 @@ struct SoftArgmaxDoubleBackward {
     Planes heatmaps;
     T beta;
     const T* coordinates;
-    const T* lse;
+    const T* scores;
+    const T* totals;
     PerJoint3<const T> grad_coordinates;
     Planes cot_heatmaps;       // (B, 1, K, H, W)
     Planes grad_heatmaps;      // (B, 1, K, H, W)

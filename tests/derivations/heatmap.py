@@ -76,8 +76,7 @@ def second_gradient(
         of_x - amplitude * (joint.slope * along_x * total + bend * along_sigma * x),
         of_y - amplitude * (joint.slope * along_y * total + bend * along_sigma * y),
         of_sigma
-        - amplitude
-        * (bend * (along_x * x + along_y * y) + 3 * joint.slope / joint.sigma**2 * along_sigma * square),
+        - amplitude * (bend * (along_x * x + along_y * y) + 3 * joint.slope / joint.sigma**2 * along_sigma * square),
     )
 
 

@@ -20,7 +20,9 @@ def test_both_orders_of_a_bell_equal_autograd(a):
     x, y, sigma, depth = scalars(3.3, 2.1, 1.7, -0.8)
     direction, extra = scalars(0.4, -1.1, 0.7), torch.tensor(0.3, dtype=torch.float64)
     joint = Joint(x, y, sigma, a)
-    first = torch.autograd.grad((plane * depth * heatmap.bell(joint, SIZE)).sum(), (x, y, sigma, depth), create_graph=True)
+    first = torch.autograd.grad(
+        (plane * depth * heatmap.bell(joint, SIZE)).sum(), (x, y, sigma, depth), create_graph=True
+    )
     product = sum(g * r for g, r in zip(first, (*direction, extra), strict=True))
     second = torch.autograd.grad(product, (x, y, sigma, depth))
 
@@ -40,7 +42,7 @@ def test_both_orders_of_the_soft_argmax_equal_autograd():
     plane, cotangent = (torch.randn(SIZE, dtype=torch.float64, generator=generator) for _ in range(2))
     plane.requires_grad_()
     grad, beta = scalars(0.6, -0.9), 2.5
-    p, u, v = heatmap._soft(plane, beta)
+    p, _, _ = heatmap._soft(plane, beta)
     columns, rows = torch.arange(SIZE[1], dtype=torch.float64), torch.arange(SIZE[0], dtype=torch.float64)
     point = (p * columns).sum() * grad[0] + (p * rows[:, None]).sum() * grad[1]
     (first,) = torch.autograd.grad(point, plane, create_graph=True)

@@ -144,20 +144,31 @@ def _softargmax_backward(
 ) -> Gradients:
     """The gradient that comes to the scores is not looked at: they are constants."""
     gradient = torch.empty_like(inputs[0])
-    coordinates, _, lse = results
-    _native.module().softargmax_bwd(*inputs, *parameters, coordinates, lse, grads[0], gradient, torch.get_num_threads())
+    coordinates, scores, totals = results
+    _native.module().softargmax_bwd(
+        *inputs, *parameters, coordinates, scores, totals, grads[0], gradient, torch.get_num_threads()
+    )
     return (gradient,)
 
 
 def _softargmax_double_backward(
     inputs: Inputs, results: Gradients, grads: Gradients, cotangents: Gradients, needs: Needs, parameters: Parameters
 ) -> Gradients:
-    coordinates, scores, lse = results
+    coordinates, scores, totals = results
     if cotangents[0] is None:
         return _kept([torch.zeros_like(tensor) for tensor in (inputs[0], *grads)], needs)
     of_heatmaps, of_grad = torch.empty_like(inputs[0]), torch.empty_like(coordinates)
     _native.module().softargmax_bwd2(
-        *inputs, *parameters, coordinates, lse, grads[0], *cotangents, of_heatmaps, of_grad, torch.get_num_threads()
+        *inputs,
+        *parameters,
+        coordinates,
+        scores,
+        totals,
+        grads[0],
+        *cotangents,
+        of_heatmaps,
+        of_grad,
+        torch.get_num_threads(),
     )
     return _kept([of_heatmaps, of_grad, torch.zeros_like(scores) if needs[2] else None], needs)
 

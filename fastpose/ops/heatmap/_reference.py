@@ -40,8 +40,8 @@ def _present(centre: Tensor, sigma: Tensor, exponent: float, size: tuple[int, in
     """Whether a joint (B, K) has finite numbers and is near enough to the plane to mark it."""
     height, width = size
     reach = REACH * sigma
-    finite = torch.isfinite(centre).all(-1) & torch.isfinite(sigma) & (sigma > 0)
-    finite = finite & torch.isfinite(exponent / sigma.square())
+    square = sigma.square()
+    finite = torch.isfinite(centre).all(-1) & (sigma > 0) & torch.isfinite(square) & torch.isfinite(exponent / square)
     x, y = centre.unbind(-1)
     inside_x = (x - reach < width) & (x + reach + 1 >= 0)
     inside_y = (y - reach < height) & (y + reach + 1 >= 0)
