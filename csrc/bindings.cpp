@@ -3,13 +3,17 @@
 // Python attributes, so that the module is built without torch and serves every version of it.
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "attention/attention.h"
 #include "common/checks.h"
 #include "common/cpu_level.h"
+#include "geometry/geometry.h"
+#include "heatmap/heatmap.h"
 #include "limits/limits.h"
 
 namespace py = pybind11;
@@ -217,6 +221,432 @@ void attention_bwd2(TensorView query, TensorView key, TensorView value, TensorVi
     });
 }
 
+// ---------------------------------------------------------------------------------------------------------- heatmaps
+
+namespace heatmap = fastpose::heatmap;
+
+void require(const char* name, const TensorView& tensor) {
+    if (!tensor) throw std::invalid_argument(std::string(name) + ": expected a tensor, got None");
+}
+
+DType real_dtype(const char* name, const TensorView& tensor) {
+    require(name, tensor);
+    if (tensor.dtype != DType::float32 && tensor.dtype != DType::float64)
+        throw std::invalid_argument(std::string(name) + ": expected float32 or float64, got " + name_of(tensor.dtype));
+    return tensor.dtype;
+}
+
+// Large tensors may be narrower than the arithmetic: 16 bits beside float32.
+void check_element(const char* name, const TensorView& tensor, DType arithmetic) {
+    const bool narrow = tensor.dtype == DType::bfloat16 || tensor.dtype == DType::float16;
+    if (tensor && tensor.dtype != arithmetic && !(narrow && arithmetic == DType::float32))
+        throw std::invalid_argument(std::string(name) + ": expected " + name_of(arithmetic) +
+                                    (arithmetic == DType::float32 ? " or 16 bits" : "") + ", got " +
+                                    name_of(tensor.dtype));
+}
+
+// The arithmetic that a tensor's element type asks for.
+DType arithmetic_of(const char* name, const TensorView& tensor) {
+    require(name, tensor);
+    const DType arithmetic = tensor.dtype == DType::float64 ? DType::float64 : DType::float32;
+    check_element(name, tensor, arithmetic);
+    return arithmetic;
+}
+
+// What a call on heatmaps knows of its sizes and types; each check names the argument.
+struct HeatmapCall {
+    heatmap::Sizes size;
+    DType arithmetic, element;
+
+    void check(const char* name, const TensorView& tensor, DType dtype, std::initializer_list<int64_t> sizes) const {
+        if (!tensor) return;
+        check_map(name, tensor, dtype, sizes);
+    }
+    void check_planes(const char* name, const TensorView& tensor) const {
+        require(name, tensor);
+        check_optional_planes(name, tensor);
+    }
+    void check_optional_planes(const char* name, const TensorView& tensor) const {
+        if (tensor.rank == 5)
+            check(name, tensor, element, {size.batch, size.stacks, size.joints, size.height, size.width});
+        else
+            check(name, tensor, element, {size.batch, size.joints, size.height, size.width});
+    }
+    void check_points(const char* name, const TensorView& tensor) const {
+        check(name, tensor, arithmetic, {size.batch, size.joints, 2});
+    }
+    void check_per_joint(const char* name, const TensorView& tensor) const {
+        check(name, tensor, arithmetic, {size.batch, size.joints});
+    }
+    void check_joints(const TensorView& keypoints, const TensorView& sigma, const TensorView& visible) const {
+        require("keypoints", keypoints);
+        require("sigma", sigma);
+        check_points("keypoints", keypoints);
+        check_per_joint("sigma", sigma);
+        check("visible", visible, DType::boolean, {size.batch, size.joints});
+    }
+    void check_number(const char* name, const TensorView& tensor) const {
+        require(name, tensor);
+        check(name, tensor, arithmetic, {});
+    }
+};
+
+// Sizes of planes (B, K, H, W) or, for stacks, (B, S, K, H, W).
+HeatmapCall heatmap_call(const char* name, const TensorView& planes, DType arithmetic, int rank) {
+    require(name, planes);
+    fastpose::check_cpu(name, planes);
+    check_element(name, planes, arithmetic);
+    if (planes.rank != rank)
+        throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(rank) + " dimensions, got " +
+                                    fastpose::spell(planes.size, planes.rank));
+    const int64_t* last = planes.size + rank - 3;
+    const HeatmapCall call{
+        {planes.size[0], rank == 5 ? planes.size[1] : 1, last[0], last[1], last[2]}, arithmetic, planes.dtype};
+    if (call.size.height < 1 || call.size.width < 1)
+        throw std::invalid_argument(std::string(name) + ": expected at least one pixel, got " +
+                                    fastpose::spell(planes.size, planes.rank));
+    return call;
+}
+
+heatmap::Planes planes(const TensorView& view) {
+    if (!view) return {};
+    const int64_t* last = view.stride + view.rank - 3;
+    return {view.data, view.dtype, view.stride[0], view.rank == 5 ? view.stride[1] : 0, last[0], last[1], last[2]};
+}
+template <class T>
+heatmap::PerJoint<T> per_joint(const TensorView& view) {
+    return {static_cast<T*>(view.data), view.stride[0], view.stride[1]};
+}
+template <class T>
+heatmap::PerJoint3<T> per_joint3(const TensorView& view) {
+    return {static_cast<T*>(view.data), view.stride[0], view.stride[1], view.stride[2]};
+}
+template <class T>
+heatmap::JointGradients<T> joint_gradients(const TensorView& keypoints, const TensorView& sigma,
+                                           const TensorView& depth = {}) {
+    return {per_joint3<T>(keypoints), per_joint<T>(sigma), per_joint<T>(depth)};
+}
+
+heatmap::Profile profile_named(const std::string& name) {
+    using heatmap::Profile;
+    constexpr std::pair<const char*, Profile> known[] = {
+        {"gaussian", Profile::gaussian}, {"gaussian_rounded", Profile::gaussian_rounded},
+        {"msra", Profile::msra},         {"udp", Profile::udp},
+        {"wide", Profile::wide},         {"binary", Profile::binary},
+        {"patch", Profile::patch},       {"constant", Profile::constant}};
+    for (const auto& [text, profile] : known)
+        if (name == text) return profile;
+    throw std::invalid_argument("profile: expected a known name, got " + name);
+}
+
+heatmap::Method method_named(const std::string& name) {
+    using heatmap::Method;
+    constexpr std::pair<const char*, Method> known[] = {{"argmax", Method::argmax},
+                                                        {"quarter", Method::quarter},
+                                                        {"dark", Method::dark},
+                                                        {"dark_udp", Method::dark_udp}};
+    for (const auto& [text, method] : known)
+        if (name == text) return method;
+    throw std::invalid_argument("method: expected argmax, quarter, dark or dark_udp, got " + name);
+}
+
+// The joints of a call as its user gave them; depth is absent where heatmaps are drawn.
+struct JointViews {
+    TensorView keypoints, sigma, depth, visible;
+    heatmap::Profile profile;
+
+    void check(const HeatmapCall& call) const {
+        call.check_joints(keypoints, sigma, visible);
+        call.check_per_joint("depth", depth);
+    }
+    template <class T>
+    heatmap::Joints<T> joints() const {
+        return {per_joint3<const T>(keypoints), per_joint<const T>(sigma), per_joint<const T>(depth),
+                per_joint<const bool>(visible), profile};
+    }
+};
+
+void heatmap_render(TensorView keypoints, TensorView sigma, TensorView depth, TensorView visible,
+                    const std::string& profile, TensorView out, int threads) {
+    const JointViews joints{keypoints, sigma, depth, visible, profile_named(profile)};
+    const HeatmapCall call = heatmap_call("out", out, real_dtype("keypoints", keypoints), 4);
+    joints.check(call);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .render({call.size, joints.joints<T>(), planes(out)}, at_least_one(threads));
+    });
+}
+
+void heatmap_render_bwd(TensorView keypoints, TensorView sigma, TensorView depth, TensorView visible,
+                        const std::string& profile, TensorView grad_out, TensorView grad_keypoints,
+                        TensorView grad_sigma, TensorView grad_depth, int threads) {
+    const JointViews joints{keypoints, sigma, depth, visible, profile_named(profile)};
+    const HeatmapCall call = heatmap_call("grad_out", grad_out, real_dtype("keypoints", keypoints), 4);
+    joints.check(call);
+    call.check_points("grad_keypoints", grad_keypoints);
+    call.check_per_joint("grad_sigma", grad_sigma);
+    call.check_per_joint("grad_depth", grad_depth);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .render_backward({call.size, joints.joints<T>(), planes(grad_out),
+                              joint_gradients<T>(grad_keypoints, grad_sigma, grad_depth)},
+                             at_least_one(threads));
+    });
+}
+
+void heatmap_render_bwd2(TensorView keypoints, TensorView sigma, TensorView depth, TensorView visible,
+                         const std::string& profile, TensorView grad_out, TensorView cot_keypoints,
+                         TensorView cot_sigma, TensorView cot_depth, TensorView grad_keypoints, TensorView grad_sigma,
+                         TensorView grad_depth, TensorView grad_grad_out, int threads) {
+    const JointViews joints{keypoints, sigma, depth, visible, profile_named(profile)};
+    const HeatmapCall call = heatmap_call("grad_out", grad_out, real_dtype("keypoints", keypoints), 4);
+    joints.check(call);
+    call.check_points("cot_keypoints", cot_keypoints);
+    call.check_per_joint("cot_sigma", cot_sigma);
+    call.check_per_joint("cot_depth", cot_depth);
+    call.check_points("grad_keypoints", grad_keypoints);
+    call.check_per_joint("grad_sigma", grad_sigma);
+    call.check_per_joint("grad_depth", grad_depth);
+    call.check_planes("grad_grad_out", grad_grad_out);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .render_double_backward({call.size, joints.joints<T>(), planes(grad_out),
+                                     joint_gradients<const T>(cot_keypoints, cot_sigma, cot_depth),
+                                     joint_gradients<T>(grad_keypoints, grad_sigma, grad_depth), planes(grad_grad_out)},
+                                    at_least_one(threads));
+    });
+}
+
+// What all orders of the loss share: prediction (B, S, K, H, W), joints and weight (B, S, K).
+HeatmapCall loss_call(const TensorView& prediction, const JointViews& joints, const TensorView& weight) {
+    const HeatmapCall call = heatmap_call("prediction", prediction, arithmetic_of("prediction", prediction), 5);
+    joints.check(call);
+    call.check("weight", weight, call.arithmetic, {call.size.batch, call.size.stacks, call.size.joints});
+    return call;
+}
+
+void heatmap_mse_loss(TensorView prediction, TensorView keypoints, TensorView sigma, TensorView visible,
+                      TensorView weight, const std::string& profile, TensorView total, int threads) {
+    const JointViews joints{keypoints, sigma, {}, visible, profile_named(profile)};
+    const HeatmapCall call = loss_call(prediction, joints, weight);
+    call.check_number("total", total);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .loss({call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
+                   static_cast<T*>(total.data)},
+                  at_least_one(threads));
+    });
+}
+
+void heatmap_mse_loss_bwd(TensorView prediction, TensorView keypoints, TensorView sigma, TensorView visible,
+                          TensorView weight, const std::string& profile, TensorView grad_total,
+                          TensorView grad_prediction, TensorView grad_keypoints, TensorView grad_sigma, int threads) {
+    const JointViews joints{keypoints, sigma, {}, visible, profile_named(profile)};
+    const HeatmapCall call = loss_call(prediction, joints, weight);
+    call.check_number("grad_total", grad_total);
+    if (grad_prediction) call.check_planes("grad_prediction", grad_prediction);
+    call.check_points("grad_keypoints", grad_keypoints);
+    call.check_per_joint("grad_sigma", grad_sigma);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .loss_backward({call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
+                            static_cast<const T*>(grad_total.data), planes(grad_prediction),
+                            joint_gradients<T>(grad_keypoints, grad_sigma)},
+                           at_least_one(threads));
+    });
+}
+
+void heatmap_mse_loss_bwd2(TensorView prediction, TensorView keypoints, TensorView sigma, TensorView visible,
+                           TensorView weight, const std::string& profile, TensorView grad_total,
+                           TensorView cot_prediction, TensorView cot_keypoints, TensorView cot_sigma,
+                           TensorView grad_prediction, TensorView grad_keypoints, TensorView grad_sigma,
+                           TensorView grad_grad_total, int threads) {
+    const JointViews joints{keypoints, sigma, {}, visible, profile_named(profile)};
+    const HeatmapCall call = loss_call(prediction, joints, weight);
+    call.check_number("grad_total", grad_total);
+    call.check_number("grad_grad_total", grad_grad_total);
+    if (cot_prediction) call.check_planes("cot_prediction", cot_prediction);
+    call.check_points("cot_keypoints", cot_keypoints);
+    call.check_per_joint("cot_sigma", cot_sigma);
+    call.check_planes("grad_prediction", grad_prediction);
+    call.check_points("grad_keypoints", grad_keypoints);
+    call.check_per_joint("grad_sigma", grad_sigma);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::kernels<T>(fastpose::cpu_level())
+            .loss_double_backward(
+                {call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
+                 static_cast<const T*>(grad_total.data), planes(cot_prediction),
+                 joint_gradients<const T>(cot_keypoints, cot_sigma), planes(grad_prediction),
+                 joint_gradients<T>(grad_keypoints, grad_sigma), static_cast<T*>(grad_grad_total.data)},
+                at_least_one(threads));
+    });
+}
+
+// Heatmaps (B, K, H, W) and what is contiguous per joint: coordinates (B, K, 2), scores and totals (B, K).
+HeatmapCall decode_call(const TensorView& heatmaps, const TensorView& coordinates) {
+    const HeatmapCall call = heatmap_call("heatmaps", heatmaps, arithmetic_of("heatmaps", heatmaps), 4);
+    require("coordinates", coordinates);
+    call.check_points("coordinates", coordinates);
+    fastpose::check_contiguous("coordinates", coordinates);
+    return call;
+}
+
+void check_joint_numbers(const HeatmapCall& call, const char* name, const TensorView& tensor) {
+    require(name, tensor);
+    call.check_per_joint(name, tensor);
+    fastpose::check_contiguous(name, tensor);
+}
+
+void heatmap_decode(TensorView heatmaps, const std::string& method, const std::vector<double>& taps, double max_step,
+                    TensorView coordinates, TensorView scores, int threads) {
+    const heatmap::Method chosen = method_named(method);
+    const HeatmapCall call = decode_call(heatmaps, coordinates);
+    check_joint_numbers(call, "scores", scores);
+    if (taps.size() % 2 == 0) throw std::invalid_argument("taps: expected an odd number, got an even one");
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::decode_kernels<T>(fastpose::cpu_level())
+            .decode({call.size, planes(heatmaps), chosen, taps.data(), static_cast<int64_t>(taps.size()), max_step,
+                     static_cast<T*>(coordinates.data), static_cast<T*>(scores.data)},
+                    at_least_one(threads));
+    });
+}
+
+void softargmax(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
+                int threads) {
+    const HeatmapCall call = decode_call(heatmaps, coordinates);
+    check_joint_numbers(call, "scores", scores);
+    check_joint_numbers(call, "totals", totals);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::decode_kernels<T>(fastpose::cpu_level())
+            .softargmax({call.size, planes(heatmaps), static_cast<T>(beta), static_cast<T*>(coordinates.data),
+                         static_cast<T*>(scores.data), static_cast<T*>(totals.data)},
+                        at_least_one(threads));
+    });
+}
+
+void softargmax_bwd(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
+                    TensorView grad_coordinates, TensorView grad_heatmaps, int threads) {
+    const HeatmapCall call = decode_call(heatmaps, coordinates);
+    check_joint_numbers(call, "scores", scores);
+    check_joint_numbers(call, "totals", totals);
+    require("grad_coordinates", grad_coordinates);
+    call.check_points("grad_coordinates", grad_coordinates);
+    call.check_planes("grad_heatmaps", grad_heatmaps);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::decode_kernels<T>(fastpose::cpu_level())
+            .softargmax_backward(
+                {call.size, planes(heatmaps), static_cast<T>(beta), static_cast<const T*>(coordinates.data),
+                 static_cast<const T*>(scores.data), static_cast<const T*>(totals.data),
+                 per_joint3<const T>(grad_coordinates), planes(grad_heatmaps)},
+                at_least_one(threads));
+    });
+}
+
+void softargmax_bwd2(TensorView heatmaps, double beta, TensorView coordinates, TensorView scores, TensorView totals,
+                     TensorView grad_coordinates, TensorView cot_heatmaps, TensorView grad_heatmaps,
+                     TensorView grad_grad_coordinates, int threads) {
+    const HeatmapCall call = decode_call(heatmaps, coordinates);
+    check_joint_numbers(call, "scores", scores);
+    check_joint_numbers(call, "totals", totals);
+    require("grad_coordinates", grad_coordinates);
+    call.check_points("grad_coordinates", grad_coordinates);
+    call.check_planes("cot_heatmaps", cot_heatmaps);
+    call.check_planes("grad_heatmaps", grad_heatmaps);
+    require("grad_grad_coordinates", grad_grad_coordinates);
+    call.check_points("grad_grad_coordinates", grad_grad_coordinates);
+    fastpose::check_contiguous("grad_grad_coordinates", grad_grad_coordinates);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::decode_kernels<T>(fastpose::cpu_level())
+            .softargmax_double_backward(
+                {call.size, planes(heatmaps), static_cast<T>(beta), static_cast<const T*>(coordinates.data),
+                 static_cast<const T*>(scores.data), static_cast<const T*>(totals.data),
+                 per_joint3<const T>(grad_coordinates), planes(cot_heatmaps), planes(grad_heatmaps),
+                 static_cast<T*>(grad_grad_coordinates.data)},
+                at_least_one(threads));
+    });
+}
+
+void flip_average(TensorView direct, TensorView mirrored, const std::vector<int64_t>& partner, TensorView out,
+                  int threads) {
+    const HeatmapCall call = heatmap_call("out", out, arithmetic_of("out", out), 4);
+    call.check_optional_planes("direct", direct);
+    call.check_optional_planes("mirrored", mirrored);
+    const bool inside = std::all_of(partner.begin(), partner.end(),
+                                    [&](int64_t joint) { return joint >= 0 && joint < call.size.joints; });
+    if (static_cast<int64_t>(partner.size()) != call.size.joints || !inside)
+        throw std::invalid_argument("partner: expected a joint for each of " + std::to_string(call.size.joints) +
+                                    ", got " + std::to_string(partner.size()) + " numbers");
+    for_real_type(call.arithmetic, [&]<class T>() {
+        heatmap::decode_kernels<T>(fastpose::cpu_level())
+            .flip_average({call.size, planes(direct), planes(mirrored), planes(out), partner.data()},
+                          at_least_one(threads));
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------------- geometry
+
+namespace geometry = fastpose::geometry;
+
+struct DescriptorCall {
+    geometry::Sizes size;
+    DType arithmetic, element;
+
+    DescriptorCall(const TensorView& joints, const TensorView& pairs, const char* name) {
+        arithmetic = real_dtype("joints", joints);
+        fastpose::check_shape("joints", joints, {-1, -1, -1});
+        size = {joints.size[0], joints.size[1], joints.size[2]};
+        fastpose::check_cpu("joints", joints);
+        require(name, pairs);
+        check_element(name, pairs, arithmetic);
+        element = pairs.dtype;
+        check_pairs(name, pairs);
+    }
+    void check_pairs(const char* name, const TensorView& tensor) const {
+        require(name, tensor);
+        check_map(name, tensor, element, {size.batch, 2 * size.dimensions, size.points, size.points});
+    }
+    void check_joints(const char* name, const TensorView& tensor) const {
+        require(name, tensor);
+        check_map(name, tensor, arithmetic, {size.batch, size.points, size.dimensions});
+    }
+};
+
+geometry::Pairs pairs(const TensorView& view) {
+    return {view.data, view.dtype, view.stride[0], view.stride[1], view.stride[2], view.stride[3]};
+}
+
+void descriptor_fwd(TensorView joints, TensorView out, int threads) {
+    const DescriptorCall call(joints, out, "out");
+    for_real_type(call.arithmetic, [&]<class T>() {
+        geometry::kernels<T>(fastpose::cpu_level())
+            .forward({call.size, strided<const T>(joints), pairs(out)}, at_least_one(threads));
+    });
+}
+
+void descriptor_bwd(TensorView joints, TensorView grad_out, TensorView grad_joints, int threads) {
+    const DescriptorCall call(joints, grad_out, "grad_out");
+    call.check_joints("grad_joints", grad_joints);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        geometry::kernels<T>(fastpose::cpu_level())
+            .backward({call.size, strided<const T>(joints), pairs(grad_out), strided<T>(grad_joints)},
+                      at_least_one(threads));
+    });
+}
+
+void descriptor_bwd2(TensorView joints, TensorView grad_out, TensorView cot_joints, TensorView grad_joints,
+                     TensorView grad_grad_out, int threads) {
+    const DescriptorCall call(joints, grad_out, "grad_out");
+    call.check_joints("cot_joints", cot_joints);
+    call.check_joints("grad_joints", grad_joints);
+    call.check_pairs("grad_grad_out", grad_grad_out);
+    for_real_type(call.arithmetic, [&]<class T>() {
+        geometry::kernels<T>(fastpose::cpu_level())
+            .double_backward({call.size, strided<const T>(joints), pairs(grad_out), strided<const T>(cot_joints),
+                              strided<T>(grad_joints), pairs(grad_grad_out)},
+                             at_least_one(threads));
+    });
+}
+
 // ------------------------------------------------------------------------------------------------------------- module
 
 fastpose::CpuLevel level_named(const std::string& name) {
@@ -259,4 +689,18 @@ PYBIND11_MODULE(_C, module) {
     module.def("attention_fwd", &attention_fwd);
     module.def("attention_bwd", &attention_bwd);
     module.def("attention_bwd2", &attention_bwd2);
+    module.def("heatmap_render", &heatmap_render);
+    module.def("heatmap_render_bwd", &heatmap_render_bwd);
+    module.def("heatmap_render_bwd2", &heatmap_render_bwd2);
+    module.def("heatmap_mse_loss", &heatmap_mse_loss);
+    module.def("heatmap_mse_loss_bwd", &heatmap_mse_loss_bwd);
+    module.def("heatmap_mse_loss_bwd2", &heatmap_mse_loss_bwd2);
+    module.def("heatmap_decode", &heatmap_decode);
+    module.def("softargmax", &softargmax);
+    module.def("softargmax_bwd", &softargmax_bwd);
+    module.def("softargmax_bwd2", &softargmax_bwd2);
+    module.def("flip_average", &flip_average);
+    module.def("descriptor_fwd", &descriptor_fwd);
+    module.def("descriptor_bwd", &descriptor_bwd);
+    module.def("descriptor_bwd2", &descriptor_bwd2);
 }

@@ -74,7 +74,7 @@ class Differentiable:
         if backend.bwd is None and self.signature.differentiable:
             return backend.fwd(inputs, parameters)[:outputs]
         if torch.compiler.is_compiling() or any(_is_wrapped(tensor) for tensor in inputs):
-            return self._registered(*inputs, *parameters, backend.name)[:outputs]
+            return _results(self._registered(*inputs, *parameters, backend.name))[:outputs]
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
             return self._function.apply(backend, parameters, *inputs)[:outputs]
         return backend.fwd(inputs, parameters)[:outputs]
@@ -210,6 +210,16 @@ def _filled(gradients: Tensors, like: Tensor) -> tuple[Tensor, ...]:
     return tuple(like.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
+def _returned(tensors: Tensors) -> Any:
+    """What an operator returns: a schema with one result means that tensor itself, no tuple."""
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _results(returned: Any) -> Tensors:
+    """The reverse of ``_returned``."""
+    return (returned,) if isinstance(returned, Tensor) else tuple(returned)
+
+
 def _split(signature: Signature, arguments: tuple[Any, ...], *, second: bool = False) -> tuple[Any, ...]:
     """(inputs, results, grads, cotangents, needs, parameters, backend) of a bwd or bwd2 operator's arguments."""
     sizes = [len(signature.inputs), signature.results, signature.outputs]
@@ -228,13 +238,14 @@ def _order(operation: Operation, backend: str, order: str) -> Callable[..., Tens
 def _define(operation: Operation, signature: Signature) -> None:
     count, gradients = len(signature.inputs), len(signature.differentiable)
 
-    def fwd(*arguments: Any) -> tuple[Tensor, ...]:
-        return operation.backend(arguments[-1]).fwd(arguments[:count], arguments[count:-1])
+    def fwd(*arguments: Any) -> Any:
+        results = operation.backend(arguments[-1]).fwd(arguments[:count], arguments[count:-1])
+        return _returned(results[: signature.results])
 
-    def bwd(*arguments: Any) -> tuple[Tensor, ...]:
+    def bwd(*arguments: Any) -> Any:
         inputs, results, grads, _, needs, parameters, name = _split(signature, arguments)
         computed = _order(operation, name, "bwd")(inputs, results, grads, _flags(needs, gradients), parameters)
-        return _filled(computed, grads[0])
+        return _returned(_filled(computed, grads[0]))
 
     def bwd2(*arguments: Any) -> tuple[Tensor, ...]:
         inputs, results, grads, cotangents, needs, parameters, name = _split(signature, arguments, second=True)
@@ -259,17 +270,17 @@ def _register_shapes(name: str, signature: Signature, allocate: Callable) -> Non
         )
 
     @torch.library.register_fake(f"fastpose::{name}_fwd", lib=library)
-    def _(*arguments: Any) -> tuple[Tensor, ...]:
-        return allocate(arguments[:count], arguments[count:-1])
+    def _(*arguments: Any) -> Any:
+        return _returned(allocate(arguments[:count], arguments[count:-1]))
 
     if not signature.differentiable:
         return
 
     @torch.library.register_fake(f"fastpose::{name}_bwd", lib=library)
-    def _(*arguments: Any) -> tuple[Tensor, ...]:
+    def _(*arguments: Any) -> Any:
         inputs, _, grads, _, needs, _, _ = _split(signature, arguments)
         tensors = tuple(inputs[position] for position in signature.positions)
-        return like(tensors, _flags(needs, len(tensors)), grads[0])
+        return _returned(like(tensors, _flags(needs, len(tensors)), grads[0]))
 
     @torch.library.register_fake(f"fastpose::{name}_bwd2", lib=library)
     def _(*arguments: Any) -> tuple[Tensor, ...]:
@@ -284,19 +295,19 @@ def _register_gradients(name: str, signature: Signature) -> None:
     bwd2 = getattr(torch.ops.fastpose, f"{name}_bwd2").default
     constants = len(signature.parameters) + 1
 
-    def save_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.constants = inputs[count:]
-        ctx.save_for_backward(*inputs[:count], *output)
+        ctx.save_for_backward(*inputs[:count], *_results(output))
 
     def forward_gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         needs = tuple(ctx.needs_input_grad[position] for position in positions)
         outputs = _detached(saved[count:])
-        gradients = bwd(*saved[:count], *outputs, *grads[: signature.outputs], _bits(needs), *ctx.constants)
+        gradients = _results(bwd(*saved[:count], *outputs, *grads[: signature.outputs], _bits(needs), *ctx.constants))
         kept = tuple(gradient if need else None for gradient, need in zip(gradients, needs, strict=True))
         return (*_placed(kept, positions, count), *(None,) * constants)
 
-    def save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = count + results + signature.outputs
         ctx.needs, ctx.constants = inputs[tensors], inputs[tensors + 1 :]
         ctx.save_for_backward(*inputs[:tensors])

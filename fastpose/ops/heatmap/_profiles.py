@@ -1,7 +1,11 @@
-"""The footprints that a joint leaves on its plane, as data; csrc/heatmap/heatmap_math.h holds the same table."""
+"""Constants of the published conventions: footprints of a joint, taps of the blur.
+
+csrc/heatmap/heatmap_math.h holds the same table of footprints.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -39,3 +43,17 @@ DEPTH_MAPS = {
     **HEATMAPS,
 }
 REACH = 3.0  # a joint farther outside the plane than this many sigma (and a pixel) leaves it all zero
+
+
+def blur_weights(kernel: int) -> list[float]:
+    """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
+    tables: dict[int, list[float]] = {
+        1: [1],
+        3: [1, 2, 1],
+        5: [1, 4, 6, 4, 1],
+        7: [2, 7, 14, 18, 14, 7, 2],
+        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
+    }
+    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+    taps = tables.get(kernel) or [math.exp(-0.5 * ((i - kernel // 2) / sigma) ** 2) for i in range(kernel)]
+    return [tap / sum(taps) for tap in taps]

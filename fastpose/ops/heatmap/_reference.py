@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
-from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH
+from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH, blur_weights
 from fastpose.ops.heatmap._results import wide
-
 
 # --------------------------------------------------------------------------------------------------------- rendering
 
@@ -41,8 +40,8 @@ def _present(centre: Tensor, sigma: Tensor, exponent: float, size: tuple[int, in
     """Whether a joint (B, K) has finite numbers and is near enough to the plane to mark it."""
     height, width = size
     reach = REACH * sigma
-    finite = torch.isfinite(centre).all(-1) & torch.isfinite(sigma) & (sigma > 0)
-    finite = finite & torch.isfinite(exponent / sigma.square())
+    square = sigma.square()
+    finite = torch.isfinite(centre).all(-1) & (sigma > 0) & torch.isfinite(square) & torch.isfinite(exponent / square)
     x, y = centre.unbind(-1)
     inside_x = (x - reach < width) & (x + reach + 1 >= 0)
     inside_y = (y - reach < height) & (y + reach + 1 >= 0)
@@ -128,29 +127,19 @@ def _quarter_step(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.stack((step_x, step_y), -1)
 
 
-def blur_weights(kernel: int) -> list[float]:
-    """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
-    tables = {
-        1: [1],
-        3: [1, 2, 1],
-        5: [1, 4, 6, 4, 1],
-        7: [2, 7, 14, 18, 14, 7, 2],
-        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
-    }
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    taps = tables.get(kernel) or [math.exp(-0.5 * ((i - kernel // 2) / sigma) ** 2) for i in range(kernel)]
-    return [tap / sum(taps) for tap in taps]
-
-
 def _blurred(values: Tensor, kernel: int) -> Tensor:
     """Planes (B, K, H, W) blurred with zeros beyond the border and rescaled to their old maximum."""
     values = torch.where(torch.isfinite(values), values, 0.0)
     height, width = values.shape[2:]
     half, taps = kernel // 2, blur_weights(kernel)
     rows = F.pad(values, (half, half))  # (B, K, H, W + kernel - 1)
-    blurred = sum(tap * rows[..., i : i + width] for i, tap in enumerate(taps))
+    blurred = torch.zeros_like(values)
+    for i, tap in enumerate(taps):
+        blurred = blurred + tap * rows[..., i : i + width]
     columns = F.pad(blurred, (0, 0, half, half))  # (B, K, H + kernel - 1, W)
-    blurred = sum(tap * columns[..., i : i + height, :] for i, tap in enumerate(taps))
+    blurred = torch.zeros_like(values)
+    for i, tap in enumerate(taps):
+        blurred = blurred + tap * columns[..., i : i + height, :]
     return blurred * (values.amax((2, 3), keepdim=True) / blurred.amax((2, 3), keepdim=True))
 
 

@@ -33,7 +33,7 @@ def empty_points(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor
 
 
 def empty_soft_points(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
-    """Uninitialised coordinates (B, K, 2), scores (B, K) and log-sum-exp (B, K)."""
+    """Uninitialised coordinates (B, K, 2), scores (B, K) and sums of the weights (B, K)."""
     coordinates, scores = empty_points(inputs, parameters)
     return coordinates, scores, torch.empty_like(scores)
 

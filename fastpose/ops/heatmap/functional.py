@@ -10,21 +10,21 @@ from torch import Tensor
 
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
-from fastpose.ops._dispatch import Backend, Operation
-from fastpose.ops.heatmap import _profiles, _results
+from fastpose.ops._dispatch import Backend, Inputs, Operation
+from fastpose.ops.heatmap import _arguments, _profiles, _results
 from fastpose.ops.heatmap._results import wide
 
 METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
 _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype", "ScalarType"))
 
-RENDER = Operation("render_gaussian_heatmaps", "heatmap", "reference")
+RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "reference")
 _render = Differentiable(
     RENDER,
     Signature(("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1),
     allocate=_results.empty_heatmaps,
 )
-RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "reference")
+RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "reference")
 _render_depth = Differentiable(
     RENDER_DEPTH,
     Signature(
@@ -32,7 +32,7 @@ _render_depth = Differentiable(
     ),
     allocate=_results.empty_heatmaps,
 )
-LOSS = Operation("heatmap_mse_loss", "heatmap", "reference")
+LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "reference")
 _loss = Differentiable(
     LOSS,
     Signature(
@@ -44,19 +44,19 @@ _loss = Differentiable(
     ),
     allocate=_results.empty_loss,
 )
-DECODE = Operation("decode_heatmaps", "heatmap", "reference")
+DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "reference")
 _decode = Differentiable(
     DECODE,
     Signature(("heatmaps",), (), (("method", "str"), ("kernel", "int"), ("max_step", "float")), outputs=2, results=2),
     allocate=_results.empty_points,
 )
-SOFTARGMAX = Operation("softargmax", "heatmap", "reference")
+SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "reference")
 _softargmax = Differentiable(
     SOFTARGMAX,
     Signature(("heatmaps",), ("heatmaps",), (("beta", "float"),), outputs=2, results=3),
     allocate=_results.empty_soft_points,
 )
-FLIP = Operation("flip_average", "heatmap", "reference")
+FLIP = Operation("flip_average", "heatmap", "cpu", "reference")
 _flip = Differentiable(
     FLIP,
     Signature(("heatmaps", "flipped"), ("heatmaps", "flipped"), (("permutation", "int[]"),), outputs=1, results=1),
@@ -109,11 +109,11 @@ def render_gaussian_heatmaps(
         TypeError: keypoints or a sigma tensor is not floating-point, or ``out`` has another dtype.
         ValueError: sizes do not match, unknown profile, sigma not positive, ``out`` together with a gradient.
     """
-    _check_joints(keypoints)
+    _arguments.check_joints(keypoints)
     _checks.choice("profile", profile, tuple(_profiles.HEATMAPS))
-    height, width = _check_size(size)
-    points, widths = _constant_unless_smooth(profile, *_points_and_widths(keypoints, sigma, wide(keypoints.dtype)))
-    inputs = (points, widths, _visible(visibility, keypoints))
+    height, width = _arguments.check_size(size)
+    points, widths = _arguments.joints(keypoints, sigma, profile, wide(keypoints.dtype))
+    inputs = (points, widths, _arguments.visible(visibility, keypoints))
     chosen = RENDER.choose(backend, inputs, (height, width, profile, keypoints.dtype))
     if out is not None:
         return _render_into(chosen, inputs, (height, width, profile), keypoints, out)
@@ -153,23 +153,23 @@ def render_depth_maps(
     Raises:
         TypeError, ValueError: as :func:`render_gaussian_heatmaps`; ``depth`` of another shape.
     """
-    _check_joints(keypoints)
+    _arguments.check_joints(keypoints)
     _checks.tensor("depth", depth, "(B, K)")
     _checks.shape("depth", depth, keypoints.shape[:2], "(B, K)")
     _checks.same_dtype(keypoints=keypoints, depth=depth)
     _checks.same_device(keypoints=keypoints, depth=depth)
     _checks.choice("profile", profile, tuple(_profiles.DEPTH_MAPS))
-    height, width = _check_size(size)
+    height, width = _arguments.check_size(size)
     arithmetic = wide(keypoints.dtype)
-    points, widths = _constant_unless_smooth(profile, *_points_and_widths(keypoints, sigma, arithmetic))
-    inputs = (points, widths, depth.to(arithmetic), _visible(visibility, keypoints))
+    points, widths = _arguments.joints(keypoints, sigma, profile, arithmetic)
+    inputs = (points, widths, depth.to(arithmetic), _arguments.visible(visibility, keypoints))
     parameters = (height, width, profile, keypoints.dtype)
     (maps,) = _render_depth(RENDER_DEPTH.choose(backend, inputs, parameters), inputs, parameters)
     return maps
 
 
 def _render_into(
-    chosen: Backend, inputs: tuple[Tensor | None, ...], parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
+    chosen: Backend, inputs: Inputs, parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
 ) -> Tensor:
     height, width, _ = parameters
     _checks.tensor("out", out, "(B, K, H, W)")
@@ -181,23 +181,12 @@ def _render_into(
         raise ValueError(
             "out: expected no gradient through out=, got a tensor that requires grad; detach it, or drop out"
         )
-    if _overlaps(out):
+    if _arguments.overlaps(out):
         raise ValueError(f"out: expected elements that do not share memory, got strides {out.stride()}")
     if torch.compiler.is_compiling():
         return out.copy_(_render(chosen, inputs, (*parameters, out.dtype))[0])
     chosen.fwd((*inputs, out), (*parameters, out.dtype))
     return out
-
-
-def _overlaps(tensor: Tensor) -> bool:
-    """Whether two elements of the tensor may lie at one address."""
-    steps = sorted((step, count) for step, count in zip(tensor.stride(), tensor.shape, strict=True) if count > 1)
-    reach = 0
-    for step, count in steps:
-        if step <= reach:
-            return True
-        reach += step * (count - 1)
-    return False
 
 
 # --------------------------------------------------------------------------------------------------------------- loss
@@ -235,8 +224,8 @@ def heatmap_mse_loss(
         backend: "auto", "reference" or "cpu".
 
     Returns:
-        a scalar in float32 (float64 for float64 predictions), also under autocast and for 16-bit predictions; for "none"
-        a tensor shaped like the prediction, for which alone the target is rendered. The loss of an empty batch is 0.
+        a scalar in float32 (float64 for float64 predictions), also under autocast and for 16-bit predictions; for
+        "none" a tensor shaped like the prediction, for which alone the target is rendered. An empty batch gives 0.
 
     Differentiable twice in prediction and, for "gaussian" and "wide", in keypoints and a sigma tensor; any number of
     times with ``backend="reference"``.
@@ -246,14 +235,20 @@ def heatmap_mse_loss(
         ValueError: sizes do not match, unknown profile or reduction, sigma not positive, a weight that requires grad.
     """
     _checks.tensor("prediction", prediction, "(B, K, H, W) or (B, S, K, H, W)", ranks=(4, 5))
-    _check_joints(keypoints)
+    _arguments.check_joints(keypoints)
     _checks.choice("profile", profile, tuple(_profiles.HEATMAPS))
     _checks.choice("reduction", reduction, REDUCTIONS)
     stacks = prediction if prediction.dim() == 5 else prediction[:, None]  # (B, S, K, H, W)
-    _check_prediction(prediction, stacks, keypoints)
+    _arguments.check_prediction(prediction, stacks, keypoints)
     arithmetic = wide(prediction.dtype)
-    points, widths = _constant_unless_smooth(profile, *_points_and_widths(keypoints, sigma, arithmetic))
-    inputs = (stacks, points, widths, _visible(visibility, keypoints), _weight(weight, stacks, arithmetic))
+    points, widths = _arguments.joints(keypoints, sigma, profile, arithmetic)
+    inputs = (
+        stacks,
+        points,
+        widths,
+        _arguments.visible(visibility, keypoints),
+        _arguments.plane_weights(weight, stacks, arithmetic),
+    )
     chosen = LOSS.choose(backend, inputs, (profile,))
     if reduction == "none":
         return _squared_errors(inputs, profile, backend).view(prediction.shape)
@@ -261,41 +256,17 @@ def heatmap_mse_loss(
     return total / max(prediction.numel(), 1) if reduction == "mean" else total
 
 
-def _squared_errors(inputs: tuple[Tensor | None, ...], profile: str, backend: str) -> Tensor:
+def _squared_errors(inputs: Inputs, profile: str, backend: str) -> Tensor:
     """weight * (prediction - target)^2 (B, S, K, H, W): the output is as large as the target, which is rendered."""
-    stacks, points, widths, visible, weight = inputs
-    parameters = (stacks.shape[3], stacks.shape[4], profile, points.dtype)
-    (target,) = _render(RENDER.choose(backend, inputs[1:4], parameters), inputs[1:4], parameters)  # (B, K, H, W)
-    difference = stacks.to(points.dtype) - target[:, None]
+    stacks, *joints, weight = inputs
+    dtype = wide(stacks.dtype)
+    parameters = (stacks.shape[3], stacks.shape[4], profile, dtype)
+    (target,) = _render(RENDER.choose(backend, tuple(joints), parameters), tuple(joints), parameters)  # (B, K, H, W)
+    difference = stacks.to(dtype) - target[:, None]
     if weight is None:
         return difference.square()
     factor = weight[..., None, None]
     return factor * torch.where(factor == 0, 0.0, difference).square()
-
-
-def _check_prediction(prediction: Tensor, stacks: Tensor, keypoints: Tensor) -> None:
-    if (stacks.shape[0], stacks.shape[2]) != tuple(keypoints.shape[:2]):
-        raise ValueError(
-            f"keypoints: expected (B, K, 2) with B and K of prediction {tuple(prediction.shape)}, "
-            f"got {tuple(keypoints.shape)}"
-        )
-    _check_planes("prediction", prediction)
-    _checks.same_device(prediction=prediction, keypoints=keypoints)
-
-
-def _weight(weight: Tensor | None, stacks: Tensor, arithmetic: torch.dtype) -> Tensor | None:
-    """The weight as (B, S, K) in the loss's arithmetic."""
-    if weight is None:
-        return None
-    _checks.tensor("weight", weight, "(K,), (B, K) or (B, S, K)", ranks=(1, 2, 3))
-    if weight.requires_grad:
-        raise ValueError("weight: expected a constant, got a tensor that requires grad; pass weight.detach()")
-    _checks.same_device(prediction=stacks, weight=weight)
-    batch, _, joints = stacks.shape[:3]
-    expected = {1: (joints,), 2: (batch, joints), 3: tuple(stacks.shape[:3])}[weight.dim()]
-    _checks.shape("weight", weight, expected, ("(K,)", "(B, K)", "(B, S, K)")[weight.dim() - 1])
-    spread = weight[:, None] if weight.dim() == 2 else weight  # (B, 1, K), or as it was
-    return spread.to(arithmetic).expand(stacks.shape[:3])
 
 
 # ----------------------------------------------------------------------------------------------------------- decoding
@@ -347,7 +318,7 @@ def decode_heatmaps(
         ValueError: wrong rank, no pixels, unknown method, kernel that is not odd, beta or max_step not positive.
     """
     _checks.tensor("heatmaps", heatmaps, "(B, K, H, W)", ranks=(4,))
-    _check_planes("heatmaps", heatmaps)
+    _arguments.check_planes("heatmaps", heatmaps)
     _checks.choice("method", method, METHODS)
     if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0 or kernel > 1023:
         raise ValueError(f"kernel: expected an odd number of taps from 1 to 1023, got {kernel!r}")
@@ -392,72 +363,7 @@ def flip_average(
     _checks.shape("flipped", flipped, heatmaps.shape, "(B, K, H, W)")
     _checks.same_dtype(heatmaps=heatmaps, flipped=flipped)
     _checks.same_device(heatmaps=heatmaps, flipped=flipped)
-    parameters = (_permutation(pairs, heatmaps.shape[1]),)
+    parameters = (_arguments.permutation(pairs, heatmaps.shape[1]),)
     inputs = (heatmaps, flipped)
     (average,) = _flip(FLIP.choose(backend, inputs, parameters), inputs, parameters)
     return average
-
-
-def _permutation(pairs: Sequence[tuple[int, int]], joints: int) -> list[int]:
-    partner = list(range(joints))
-    seen: set[int] = set()
-    for pair in pairs:
-        if len(pair) != 2:
-            raise ValueError(f"pairs: expected (left, right) joints, got {pair!r}")
-        left, right = (int(joint) for joint in pair)
-        if not (0 <= left < joints and 0 <= right < joints):
-            raise ValueError(f"pairs: expected joints from 0 to {joints - 1}, got {(left, right)}")
-        if left == right or left in seen or right in seen:
-            raise ValueError(f"pairs: expected every joint at most once, got {(left, right)} again in {list(pairs)}")
-        seen |= {left, right}
-        partner[left], partner[right] = right, left
-    return partner
-
-
-# ------------------------------------------------------------------------------------------------------------- checks
-
-
-def _check_joints(keypoints: Tensor) -> None:
-    _checks.tensor("keypoints", keypoints, "(B, K, 2)", ranks=(3,))
-    _checks.shape("keypoints", keypoints, (None, None, 2), "(B, K, 2)")
-
-
-def _check_size(size: Sequence[int]) -> tuple[int, int]:
-    pair = tuple(size) if isinstance(size, Sequence) else ()
-    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
-        raise ValueError(f"size: expected (height, width) in whole pixels, at least 1, got {size!r}")
-    return pair
-
-
-def _check_planes(argument: str, planes: Tensor) -> None:
-    if planes.shape[-1] == 0 or planes.shape[-2] == 0:
-        raise ValueError(f"{argument}: expected planes of at least one pixel, got {tuple(planes.shape)}")
-
-
-def _points_and_widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Key points (B, K, 2) and sigma (B, K) in the operation's arithmetic."""
-    points = keypoints.to(arithmetic)
-    shape = keypoints.shape[:2]
-    if not isinstance(sigma, Tensor):
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma < math.inf:
-            raise ValueError(f"sigma: expected a positive finite number or a tensor (K,) or (B, K), got {sigma!r}")
-        return points, points.new_full((), float(sigma)).expand(shape)
-    _checks.tensor("sigma", sigma, "(K,) or (B, K)", ranks=(0, 1, 2))
-    _checks.shape("sigma", sigma, shape[2 - sigma.dim() :], ("()", "(K,)", "(B, K)")[sigma.dim()])
-    _checks.same_device(keypoints=keypoints, sigma=sigma)
-    return points, sigma.to(arithmetic).expand(shape)
-
-
-def _constant_unless_smooth(profile: str, points: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
-    return (points, widths) if _profiles.DEPTH_MAPS[profile].smooth else (points.detach(), widths.detach())
-
-
-def _visible(visibility: Tensor | None, keypoints: Tensor) -> Tensor | None:
-    """Where a joint is to be drawn, (B, K) bool."""
-    if visibility is None:
-        return None
-    if not isinstance(visibility, Tensor):
-        raise TypeError(f"visibility: expected a torch.Tensor (B, K), got {type(visibility).__name__}")
-    _checks.shape("visibility", visibility, keypoints.shape[:2], "(B, K)")
-    _checks.same_device(keypoints=keypoints, visibility=visibility)
-    return visibility if visibility.dtype == torch.bool else visibility > 0

@@ -1,0 +1,188 @@
+// The pairwise descriptor on the CPU, compiled once per instruction set: one pass over the P x P channels in each order
+// of derivative, the joints of a sample in the first-level cache.
+
+#include <algorithm>
+
+#include "common/parallel.h"
+#include "common/rows.h"
+#include "geometry/geometry.h"
+#include "geometry/geometry_math.h"
+
+namespace fastpose::geometry::FASTPOSE_SIMD {
+
+using namespace fastpose::FASTPOSE_SIMD;
+
+namespace {
+
+template <class T>
+constexpr int lanes = Simd<T>::lanes;
+
+constexpr int64_t pairs_per_item = 16384;  // samples are dealt to the threads in blocks of about this many pairs
+
+// Memory of one worker: four vectors over the points, two rows that are read and two that are written.
+template <class T>
+class Workspace {
+   public:
+    static int64_t count(const Sizes& size) { return 8 * padded<T>(size.points); }
+    Workspace(const Sizes& size, T* memory) : width_(padded<T>(size.points)), memory_(memory) {}
+    T* operator[](int which) const { return memory_ + which * width_; }
+
+   private:
+    int64_t width_;
+    T* memory_;
+};
+
+// Runs body(b, d, workspace) for every sample and coordinate, which nothing connects.
+template <class T, class Body>
+void for_coordinates(const Sizes& size, int threads, const Body& body) {
+    const int64_t pairs = std::max<int64_t>(1, 2 * size.dimensions * size.points * size.points);
+    const int64_t block = std::max<int64_t>(1, pairs_per_item / pairs);
+    const int64_t items = (size.batch + block - 1) / block;
+    threads = static_cast<int>(std::clamp<int64_t>(items, 1, threads));
+    const int64_t count = Workspace<T>::count(size);
+    Scratch<T> memory(count * threads);
+    std::fill(memory.data(), memory.data() + count * threads, T(0));
+    parallel_for(threads, items, [&](int64_t item, int worker) {
+        const Workspace<T> space(size, memory.data() + worker * count);
+        for (int64_t b = item * block; b < std::min(size.batch, (item + 1) * block); ++b)
+            for (int64_t d = 0; d < size.dimensions; ++d) body(b, d, space);
+    });
+}
+
+// One coordinate of all points of a sample.
+template <class T>
+void gather(Strided3<const T> points, int64_t b, int64_t d, int64_t count, T* to) {
+    const T* from = points.at(b) + d * points.position;
+    for (int64_t i = 0; i < count; ++i) to[i] = from[i * points.channel];
+}
+
+template <class T>
+void scatter(const T* from, Strided3<T> points, int64_t b, int64_t d, int64_t count) {
+    T* to = points.at(b) + d * points.position;
+    for (int64_t i = 0; i < count; ++i) to[i * points.channel] = from[i];
+}
+
+// Two rows (differences and squares) that are computed together and written to a tensor.
+template <class T, class E>
+struct RowPair {
+    E *first_target, *second_target;
+    T *first, *second;
+
+    RowPair(const Pairs& pairs, const Sizes& size, int64_t b, int64_t d, int64_t i, const Workspace<T>& space)
+        : first_target(pairs.at<E>(b, d, i)), second_target(pairs.at<E>(b, size.dimensions + d, i)) {
+        first = row_to_write(first_target, pairs.column, size.points, space[6]);
+        second = row_to_write(second_target, pairs.column, size.points, space[7]);
+    }
+    void write(const Pairs& pairs, const Sizes& size) const {
+        write_row(first, first_target, pairs.column, size.points);
+        write_row(second, second_target, pairs.column, size.points);
+    }
+};
+
+template <class T, class E>
+void forward_coordinate(const Forward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
+    gather(p.joints, b, d, p.size.points, space[0]);
+    for (int64_t i = 0; i < p.size.points; ++i) {
+        const RowPair<T, E> rows(p.out, p.size, b, d, i, space);
+        for (int64_t j = 0; j < p.size.points; j += lanes<T>) {
+            const Vector<T> difference = space[0][i] - load(space[0] + j);
+            store(rows.first + j, difference);
+            store(rows.second + j, difference * difference);
+        }
+        rows.write(p.out, p.size);
+    }
+}
+
+template <class T>
+void forward(const Forward<T>& p, int threads) {
+    for_element<T>(p.out.dtype, [&]<class E>() {
+        for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
+            forward_coordinate<T, E>(p, b, d, space);
+        });
+    });
+}
+
+// Row i of one channel of grad_out.
+template <class T, class E>
+FASTPOSE_INLINE const T* grad_row(const Pairs& grad_out, const Sizes& size, int64_t b, int64_t channel, int64_t i,
+                                  T* buffer) {
+    return read_row(grad_out.at<const E>(b, channel, i), grad_out.column, size.points, buffer);
+}
+
+// Adds sum_j t_j to the i-th result and subtracts t_j from the j-th: t_ij - t_ji summed over j, in one pass.
+template <class T>
+FASTPOSE_INLINE void spread(Vector<T> t, T* results, int64_t j, Vector<T>& sum) {
+    store(results + j, load(results + j) - t);
+    sum += t;
+}
+
+template <class T, class E>
+void backward_coordinate(const Backward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
+    const int64_t points = p.size.points;
+    T *joints = space[0], *results = space[1];
+    gather(p.joints, b, d, points, joints);
+    std::fill(results, results + padded<T>(points), T(0));
+    for (int64_t i = 0; i < points; ++i) {
+        const T* first = grad_row<T, E>(p.grad_out, p.size, b, d, i, space[4]);
+        const T* second = grad_row<T, E>(p.grad_out, p.size, b, p.size.dimensions + d, i, space[5]);
+        Vector<T> sum{};
+        for (int64_t j = 0; j < points; j += lanes<T>) {
+            const Vector<T> difference = joints[i] - load(joints + j);
+            spread(pair_gradient<Vector<T>>(difference, load(first + j), load(second + j)), results, j, sum);
+        }
+        results[i] += sum_of_lanes<T>(sum);
+    }
+    scatter<T>(results, p.grad_joints, b, d, points);
+}
+
+template <class T>
+void backward(const Backward<T>& p, int threads) {
+    for_element<T>(p.grad_out.dtype, [&]<class E>() {
+        for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
+            backward_coordinate<T, E>(p, b, d, space);
+        });
+    });
+}
+
+template <class T, class E>
+void second_coordinate(const DoubleBackward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
+    const int64_t points = p.size.points;
+    T *joints = space[0], *cotangents = space[1], *results = space[2];
+    gather(p.joints, b, d, points, joints);
+    gather(p.cot_joints, b, d, points, cotangents);
+    std::fill(results, results + padded<T>(points), T(0));
+    for (int64_t i = 0; i < points; ++i) {
+        const T* given = grad_row<T, E>(p.grad_out, p.size, b, p.size.dimensions + d, i, space[5]);
+        const RowPair<T, E> rows(p.grad_grad_out, p.size, b, d, i, space);
+        Vector<T> sum{};
+        for (int64_t j = 0; j < points; j += lanes<T>) {
+            const Vector<T> difference = joints[i] - load(joints + j), cotangent = cotangents[i] - load(cotangents + j);
+            store(rows.first + j, cotangent);
+            store(rows.second + j, (difference + difference) * cotangent);
+            spread(pair_second_gradient<Vector<T>>(cotangent, load(given + j)), results, j, sum);
+        }
+        results[i] += sum_of_lanes<T>(sum);
+        rows.write(p.grad_grad_out, p.size);
+    }
+    scatter<T>(results, p.grad_joints, b, d, points);
+}
+
+template <class T>
+void double_backward(const DoubleBackward<T>& p, int threads) {
+    for_element<T>(p.grad_out.dtype, [&]<class E>() {
+        for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
+            second_coordinate<T, E>(p, b, d, space);
+        });
+    });
+}
+
+}  // namespace
+
+template <class T>
+Kernels<T> kernels() {
+    return {forward<T>, backward<T>, double_backward<T>};
+}
+template Kernels<float> kernels<float>();
+template Kernels<double> kernels<double>();
+
+}  // namespace fastpose::geometry::FASTPOSE_SIMD

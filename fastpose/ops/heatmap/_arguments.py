@@ -1,0 +1,110 @@
+"""Arguments of the heatmap operations: checked, each with one sentence, and brought into the form the kernels take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastpose import _checks
+from fastpose.ops.heatmap import _profiles
+
+
+def check_joints(keypoints: Tensor) -> None:
+    _checks.tensor("keypoints", keypoints, "(B, K, 2)", ranks=(3,))
+    _checks.shape("keypoints", keypoints, (None, None, 2), "(B, K, 2)")
+
+
+def check_size(size: Sequence[int]) -> tuple[int, int]:
+    pair = tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
+        raise ValueError(f"size: expected (height, width) in whole pixels, at least 1, got {size!r}")
+    return pair
+
+
+def check_planes(argument: str, planes: Tensor) -> None:
+    if planes.shape[-1] == 0 or planes.shape[-2] == 0:
+        raise ValueError(f"{argument}: expected planes of at least one pixel, got {tuple(planes.shape)}")
+
+
+def joints(keypoints: Tensor, sigma: float | Tensor, profile: str, arithmetic: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Key points (B, K, 2) and sigma (B, K) in the operation's arithmetic, constants unless the profile is smooth."""
+    points, widths = keypoints.to(arithmetic), _widths(keypoints, sigma, arithmetic)
+    return (points, widths) if _profiles.DEPTH_MAPS[profile].smooth else (points.detach(), widths.detach())
+
+
+def _widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -> Tensor:
+    shape = keypoints.shape[:2]
+    if not isinstance(sigma, Tensor):
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma < math.inf:
+            raise ValueError(f"sigma: expected a positive finite number or a tensor (K,) or (B, K), got {sigma!r}")
+        return keypoints.new_full((), float(sigma), dtype=arithmetic).expand(shape)
+    _checks.tensor("sigma", sigma, "(K,) or (B, K)", ranks=(0, 1, 2))
+    _checks.shape("sigma", sigma, shape[2 - sigma.dim() :], ("()", "(K,)", "(B, K)")[sigma.dim()])
+    _checks.same_device(keypoints=keypoints, sigma=sigma)
+    return sigma.to(arithmetic).expand(shape)
+
+
+def visible(visibility: Tensor | None, keypoints: Tensor) -> Tensor | None:
+    """Where a joint is to be drawn, (B, K) bool."""
+    if visibility is None:
+        return None
+    if not isinstance(visibility, Tensor):
+        raise TypeError(f"visibility: expected a torch.Tensor (B, K), got {type(visibility).__name__}")
+    _checks.shape("visibility", visibility, keypoints.shape[:2], "(B, K)")
+    _checks.same_device(keypoints=keypoints, visibility=visibility)
+    return visibility if visibility.dtype == torch.bool else visibility > 0
+
+
+def overlaps(tensor: Tensor) -> bool:
+    """Whether two elements of the tensor may lie at one address."""
+    steps = sorted((step, count) for step, count in zip(tensor.stride(), tensor.shape, strict=True) if count > 1)
+    reach = 0
+    for step, count in steps:
+        if step <= reach:
+            return True
+        reach += step * (count - 1)
+    return False
+
+
+def check_prediction(prediction: Tensor, stacks: Tensor, keypoints: Tensor) -> None:
+    if (stacks.shape[0], stacks.shape[2]) != tuple(keypoints.shape[:2]):
+        raise ValueError(
+            f"keypoints: expected (B, K, 2) with B and K of prediction {tuple(prediction.shape)}, "
+            f"got {tuple(keypoints.shape)}"
+        )
+    check_planes("prediction", prediction)
+    _checks.same_device(prediction=prediction, keypoints=keypoints)
+
+
+def plane_weights(weight: Tensor | None, stacks: Tensor, arithmetic: torch.dtype) -> Tensor | None:
+    """The weight as (B, S, K) in the loss's arithmetic."""
+    if weight is None:
+        return None
+    _checks.tensor("weight", weight, "(K,), (B, K) or (B, S, K)", ranks=(1, 2, 3))
+    if weight.requires_grad:
+        raise ValueError("weight: expected a constant, got a tensor that requires grad; pass weight.detach()")
+    _checks.same_device(prediction=stacks, weight=weight)
+    batch, _, joints = stacks.shape[:3]
+    expected = {1: (joints,), 2: (batch, joints), 3: tuple(stacks.shape[:3])}[weight.dim()]
+    _checks.shape("weight", weight, expected, ("(K,)", "(B, K)", "(B, S, K)")[weight.dim() - 1])
+    spread = weight[:, None] if weight.dim() == 2 else weight  # (B, 1, K), or as it was
+    return spread.to(arithmetic).expand(stacks.shape[:3])
+
+
+def permutation(pairs: Sequence[tuple[int, int]], joints: int) -> list[int]:
+    partner = list(range(joints))
+    seen: set[int] = set()
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(f"pairs: expected (left, right) joints, got {pair!r}")
+        left, right = (int(joint) for joint in pair)
+        if not (0 <= left < joints and 0 <= right < joints):
+            raise ValueError(f"pairs: expected joints from 0 to {joints - 1}, got {(left, right)}")
+        if left == right or left in seen or right in seen:
+            raise ValueError(f"pairs: expected every joint at most once, got {(left, right)} again in {list(pairs)}")
+        seen |= {left, right}
+        partner[left], partner[right] = right, left
+    return partner
