@@ -17,7 +17,7 @@ from fastpose.training.config import Recipe, RunConfig
 from fastpose.training.distributed import World
 from fastpose.training.ema import Ema
 from fastpose.training.logbook import Logbook, Window, require_tensorboard
-from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite
+from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite, step_schedule
 from fastpose.training.progress import create_progress
 from fastpose.training.run_folder import RunFolder
 from fastpose.training.signals import StopRequest, exit_code, signal_name
@@ -225,7 +225,7 @@ class Job:
             if number:
                 return self._save_for(number)
         for scheduler in self.trainer.schedulers.values():
-            _step_schedule(scheduler.step)
+            step_schedule(scheduler.step)
         position.epoch, position.in_epoch = done, 0
         if last or done % settings.checkpoint_every == 0:
             self.save()
@@ -392,12 +392,3 @@ class Job:
 
     def _datasets(self) -> dict[str, Any]:
         return {"train": self.train_data, "validation": self.validation_data}
-
-
-def _step_schedule(advance: Callable[[], None]) -> None:
-    """Step a schedule without torch's warning about an optimizer that has not stepped: after a resume it is wrong."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
-        advance()

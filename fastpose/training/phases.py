@@ -7,7 +7,8 @@ mean over processes, clipping, the guard against values that are not finite, the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -226,6 +227,13 @@ def is_finite(network: nn.Module) -> bool:
 
 def _trained(optimizer: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def step_schedule(advance: Callable[[], None]) -> None:
+    """Step a schedule without torch's warning about an optimizer that has not stepped: after a resume it is wrong."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+        advance()
 
 
 class BufferGuard:

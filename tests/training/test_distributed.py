@@ -38,7 +38,7 @@ def launched(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def train(out: Path, *arguments: str) -> Path:
     with launched(out, *arguments) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     return Path(output.strip().splitlines()[-1])
 
@@ -101,7 +101,7 @@ def test_sigterm_reaches_all_ranks(tmp_path: Path) -> None:
             if line.startswith("step "):
                 break
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=40)
+        _, errors = process.communicate(timeout=180)
     assert "SIGTERM: saved at step" in errors
     (run,) = (tmp_path / "toy" / "points").iterdir()
     state, manifest = resume_point.load(run / "state")
@@ -113,7 +113,7 @@ def test_sigterm_reaches_all_ranks(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_error_on_all_ranks_ends_the_job(tmp_path: Path) -> None:
     with launched(tmp_path, "run.batch_size=1000") as process:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode != 0
     assert "lower batch_size" in errors
     assert not (tmp_path / "toy").exists()

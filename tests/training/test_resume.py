@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +201,9 @@ def test_a_process_that_gets_sigterm(tmp_path: Path) -> None:
         for line in process.stderr:
             if line.startswith("step "):
                 break
-        begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
-        assert process.wait(20) == 143, rest
-    assert time.monotonic() - begun < 15
+        assert process.wait(60) == 143, rest
     assert "SIGTERM: saved at step " in rest
     assert "Traceback" not in rest
     (run,) = (tmp_path / "toy" / "points").iterdir()

@@ -8,6 +8,7 @@ Run as a script it trains, for the tests that start processes::
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,7 +166,7 @@ def main(arguments: list[str]) -> None:
     out, rest = arguments[0], arguments[1:]
     resume = Path(rest[1]) if rest[:1] == ["--resume"] else None
     result = train(Path(out), *(rest[2:] if resume else rest), resume=resume, progress=True)
-    if int(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0) == 0:
+    if os.environ.get("RANK", "0") == "0":
         print(result.folder)
 
 
