@@ -56,7 +56,8 @@ LSP = _skeleton(
     "lsp",
     "r_ankle r_knee r_hip l_hip l_knee l_ankle r_wrist r_elbow r_shoulder l_shoulder l_elbow l_wrist neck head_top",
     "r_ankle-r_knee r_knee-r_hip l_hip-l_knee l_knee-l_ankle r_hip-l_hip r_wrist-r_elbow r_elbow-r_shoulder "
-    "l_shoulder-l_elbow l_elbow-l_wrist r_shoulder-neck l_shoulder-neck r_shoulder-r_hip l_shoulder-l_hip neck-head_top",
+    "l_shoulder-l_elbow l_elbow-l_wrist r_shoulder-neck l_shoulder-neck r_shoulder-r_hip l_shoulder-l_hip "
+    "neck-head_top",
 )
 
 MPII = _skeleton(

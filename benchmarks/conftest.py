@@ -1,0 +1,128 @@
+"""How benchmarks are run: the measuring itself, what is recorded beside the numbers, and the summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import machine
+import pytest
+import results_file
+import summary
+import torch
+from limits import Limits, clock
+from orders import Job, NotSupported, prepare, reasons
+
+from fastpose import _native
+
+FOLDER = Path(__file__).resolve().parent
+ROUND_SECONDS = 0.004  # a round lasts at least so long: short calls are repeated within it
+SECONDS = 0.35  # of rounds for each number
+ROUNDS = (3, 25)
+RESULTS = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Plain ``pytest`` leaves the benchmarks out."""
+    return None if config.getoption("benchmark_only", False) else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--save-results",
+        metavar="NAME",
+        help="with --benchmark-only: write benchmarks/results/NAME.json, or NAME itself where it holds a '/'",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("benchmark_only", False):
+        config.option.benchmark_quiet = True  # the summary below takes the place of its table; -v does not change that
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(machine.threads())
+        config.stash[RESULTS] = results_file.empty(machine.describe(), machine.load())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.benchmark(disable_gc=True, timer=clock))
+
+
+@pytest.fixture(scope="session")
+def results(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """The content of the result file so far."""
+    return pytestconfig.stash[RESULTS]
+
+
+@pytest.fixture(scope="session")
+def limits(results: dict[str, Any]) -> Iterator[Limits]:
+    """What the machine can do; measured when first asked for."""
+    measured = Limits()
+    yield measured
+    results["limits"] = measured.records
+
+
+@pytest.fixture
+def timed(benchmark: Any) -> Callable[[Callable[[], object]], dict[str, Any]]:
+    """Time a call after one of warm-up: median and quartiles in seconds, rounds, calls in a round."""
+
+    def time(call: Callable[[], object]) -> dict[str, Any]:
+        once = _once(call)
+        if once < SECONDS / ROUNDS[0]:  # the first call also pays for memory and plans
+            once = _once(call)
+        iterations = max(1, round(ROUND_SECONDS / once))
+        rounds = min(max(int(SECONDS / (once * iterations)), ROUNDS[0]), ROUNDS[1])
+        benchmark.pedantic(call, rounds=rounds, iterations=iterations)
+        stats = benchmark.stats.stats
+        quartiles = {"median_s": stats.median, "q1_s": stats.q1, "q3_s": stats.q3}
+        return quartiles | {"rounds": rounds, "iterations": iterations}
+
+    return time
+
+
+def _once(call: Callable[[], object]) -> float:
+    start = clock()
+    call()
+    return max(clock() - start, 1e-7)
+
+
+@pytest.fixture
+def measure(timed: Callable, limits: Limits, results: dict[str, Any]) -> Callable[[Job], None]:
+    """Time a job and record it, with the floor that the machine's limits set it; skip what cannot be done."""
+
+    def record(job: Job) -> None:
+        floor = limits.floor(job.device, job.case.dtype, job.case.work[job.order])
+        try:
+            call = prepare(job)
+            with reasons():
+                seconds = timed(call)
+        except NotSupported as reason:
+            results["skipped"].append({**job.labels, "reason": str(reason)})
+            pytest.skip(str(reason))
+        results["timings"].append({**job.labels, **seconds, "floor_s": floor})
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    found = config.stash.get(RESULTS, None)
+    if found is None or not (found["timings"] or found["memory"]):
+        return
+    found["load"]["after"] = machine.load()
+    summary.complete(found)
+    terminalreporter.section("fastpose benchmarks")
+    for line in summary.lines(found):
+        terminalreporter.write_line(line)
+    if name := config.getoption("--save-results"):
+        path = results_file.write(found, results_file.path_of(name))
+        terminalreporter.write_line(f"written to {path}")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if not config.getoption("benchmark_only", False):
+        return None
+    simd = _native.build_info()["simd"] if _native.missing() is None else "no extension"
+    return f"fastpose: torch {torch.__version__}, {torch.get_num_threads()} threads, SIMD {simd}, load {machine.load()}"

@@ -1,0 +1,140 @@
+"""Ratios of the measured numbers, and the summary that the terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from results_file import OURS, REFERENCE
+
+Timing = dict[str, Any]
+BUSY = 0.3  # of the cores; numbers measured beside such a load are not to be published
+NAMES = ("operation", "size", "device", "dtype", "order")
+HEAD = ("size", "order", "backend", "ms", "IQR", "reference ms", "x", "best other ms", "x", "% of limit", "")
+
+
+def group(timing: Timing) -> tuple[str, ...]:
+    """Return what the timings to be compared have in common: everything but the provider."""
+    return tuple(timing[name] for name in NAMES)
+
+
+def complete(results: dict[str, Any]) -> None:
+    """Add to each timing its share of the limit and how many times faster it is than the others of its group."""
+    timings = results["timings"]
+    for timing in timings:
+        rivals = {rival["provider"]: rival["median_s"] for rival in timings if group(rival) == group(timing)}
+        others = [seconds for name, seconds in rivals.items() if name not in (*OURS, REFERENCE)]
+        timing["share_of_limit"] = timing["floor_s"] / timing["median_s"]
+        timing["times_reference"] = ratio(rivals.get(REFERENCE), timing["median_s"])
+        timing["times_best_other"] = ratio(min(others, default=None), timing["median_s"])
+
+
+def ratio(theirs: float | None, mine: float) -> float | None:
+    """Return how many times faster ``mine`` is; None where there is nothing to compare with."""
+    return None if theirs is None else theirs / mine
+
+
+def lines(results: dict[str, Any]) -> Iterator[str]:
+    """Yield the summary: limits, a table per operation, memory, skips, and how often we are faster and slower."""
+    yield from _conditions(results)
+    for device_limits in results["limits"]:
+        yield "limit on {device}: {name} {value:.4g} {unit}".format(**device_limits)
+    for operation, timings in groupby(results["timings"], key=lambda timing: timing["operation"]):
+        yield ""
+        yield operation
+        yield from align([HEAD, *_rows(list(timings))])
+    yield from _memory(results["memory"])
+    yield from _skipped(results["skipped"])
+    yield from _verdict(results["timings"])
+
+
+def _conditions(results: dict[str, Any]) -> Iterator[str]:
+    found, load = results["machine"], results["load"]
+    yield f"{found['processor']}, {found['threads']} threads; {', '.join(found['gpus']) or 'no GPU'}"
+    yield f"load before {load['before']}, after {load['after']}"
+    if load["before"][0] > BUSY * found["cores"]:
+        yield "the machine was busy when this began: do not publish these numbers"
+
+
+def _rows(timings: list[Timing]) -> Iterator[tuple[str, ...]]:
+    """Yield a row per timing of ours, and one per group that has none; rivals stand beside."""
+    for _, found in groupby(timings, key=group):
+        members = list(found)
+        reference = next((timing for timing in members if timing["provider"] == REFERENCE), None)
+        others = [timing for timing in members if timing["provider"] not in (*OURS, REFERENCE)]
+        best = min(others, key=lambda timing: timing["median_s"], default=None)
+        ours = [timing for timing in members if timing["provider"] in OURS]
+        for timing in ours or [reference or members[0]]:
+            yield _row(timing, reference, best)
+
+
+def _row(timing: Timing, reference: Timing | None, best: Timing | None) -> tuple[str, ...]:
+    ratios = [timing["times_reference"], timing["times_best_other"]]
+    slower = timing["provider"] in OURS and any(number is not None and number < 1 for number in ratios)
+    return (
+        f"{timing['size']}{' [GPU]' if timing['device'] == 'cuda' else ''}",
+        timing["order"],
+        timing["provider"],
+        milliseconds(timing),
+        f"{(timing['q3_s'] - timing['q1_s']) / timing['median_s']:.0%}",
+        milliseconds(reference),
+        times(ratios[0]),
+        f"{milliseconds(best)} ({best['provider']})" if best else "-",
+        times(ratios[1]),
+        f"{100 * timing['share_of_limit']:.0f}" if timing["floor_s"] else "-",
+        "slower" if slower else "",
+    )
+
+
+def milliseconds(timing: Timing | None) -> str:
+    """Return the median in milliseconds, in words."""
+    return "-" if timing is None else f"{1e3 * timing['median_s']:.4g}"
+
+
+def times(number: float | None) -> str:
+    """Return a ratio in words."""
+    return "-" if number is None else f"{number:.2f}"
+
+
+def align(rows: list[tuple[str, ...]], left: int = 3) -> Iterator[str]:
+    """Yield the rows as lines with aligned columns; the first ``left`` columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _memory(records: list[dict[str, Any]]) -> Iterator[str]:
+    if not records:
+        return
+    yield ""
+    yield "extra memory beyond inputs and results, MB"
+    rows = [("operation", "size", "device", "order", "provider", "MB")]
+    for record in sorted(records, key=lambda record: (record["device"], record["order"])):
+        cells = [record[name] for name in ("operation", "size", "device", "order", "provider")]
+        rows.append((*cells, f"{record['extra_bytes'] / 2**20:.1f}"))
+    yield from align(rows, left=5)
+
+
+def _skipped(records: list[dict[str, Any]]) -> Iterator[str]:
+    if not records:
+        return
+    yield ""
+    counts: dict[str, int] = {}
+    for record in records:
+        sentence = f"{record['provider']}: {record['reason']}"
+        counts[sentence] = counts.get(sentence, 0) + 1
+    for sentence, count in counts.items():
+        yield f"not measured ({count}x): {sentence}"
+
+
+def _verdict(timings: list[Timing]) -> Iterator[str]:
+    yield ""
+    for field, rival in (("times_reference", "the reference"), ("times_best_other", "the best other way in PyTorch")):
+        ratios = [timing[field] for timing in timings if timing["provider"] in OURS and timing[field] is not None]
+        faster = sum(number >= 1 for number in ratios)
+        yield f"beside {rival}: faster in {faster} of {len(ratios)} cases, slower in {len(ratios) - faster}"

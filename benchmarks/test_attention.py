@@ -1,0 +1,21 @@
+"""Attention: every backend and torch's own ways, at the published sizes; and the memory it takes."""
+
+import memory
+import orders
+import pytest
+from cases import ATTENTION, MAIN
+
+
+@pytest.mark.parametrize("job", orders.jobs(ATTENTION), ids=str)
+def test_attention(measure, job):
+    measure(job)
+
+
+@pytest.mark.parametrize("provider", [*orders.backends(ATTENTION[0]), "sdpa"])
+@pytest.mark.parametrize("device", orders.devices())
+def test_memory_of_attention(benchmark, results, device, provider):
+    records = benchmark.pedantic(memory.in_subprocess, (device, provider, MAIN), rounds=1)
+    results["memory"] += [record for record in records if "extra_bytes" in record]
+    results["skipped"] += [record for record in records if "reason" in record]
+    if not any("extra_bytes" in record for record in records):
+        pytest.skip(records[0]["reason"])

@@ -1,0 +1,10 @@
+"""Heatmaps: rendering, the loss, decoding and the flip test."""
+
+import orders
+import pytest
+from cases import HEATMAP
+
+
+@pytest.mark.parametrize("job", orders.jobs(HEATMAP), ids=str)
+def test_heatmap(measure, job):
+    measure(job)

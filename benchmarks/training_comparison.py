@@ -1,0 +1,92 @@
+"""Compare recipes by training: the same budget, the same seeds, the same held-out persons.
+
+    python benchmarks/training_comparison.py NAME --recipes sagan/lspet-small-hg sagan/lspet-small-sarm ... \
+        --seeds 0 1 --runs runs -- data.root=LSPET run.epochs=10 ...
+
+Trains every recipe with every seed through ``fastpose train`` (a run that stands already is read, not repeated) and
+writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every evaluation of every run and joint) and
+``NAME.png`` (mean and range over the seeds against the step).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import machine
+
+RESULTS = Path(__file__).parent / "results" / "training"
+
+
+def run_folder(runs: Path, recipe: str, seed: int) -> Path:
+    """Return where ``fastpose train`` puts the run of a recipe and a seed."""
+    return runs / recipe / f"seed-{seed}"
+
+
+def train(runs: Path, recipe: str, seed: int, overrides: list[str]) -> None:
+    """Train one recipe with one seed, unless that run stands already."""
+    if run_folder(runs, recipe, seed).is_dir():
+        return
+    command = [sys.executable, "-m", "fastpose", "train", recipe, f"run.seed={seed}", *overrides]
+    subprocess.run([*command, "--name", f"seed-{seed}", "--out", str(runs)], check=True)
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Return the evaluations of a run in order: step, epoch, name, protocol, value, count, rows and per_joint."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kept = ("step", "epoch", "name", "protocol", "value", "count", "per_joint")
+    chosen = [row for row in rows if row["kind"] == "evaluation"]
+    return [{key: row[key] for key in kept} | {"rows": row["details"]["rows"]} for row in chosen]
+
+
+def table(runs: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """Return the last evaluations as text: a line per recipe with the mean over seeds and each seed's value."""
+    lines = []
+    for recipe, seeds in runs.items():
+        last = [found[-1]["value"] for found in seeds.values()]
+        each = ", ".join(f"{value:.1f}" for value in last)
+        lines.append(f"{recipe:32} {sum(last) / len(last):5.1f}  ({each})")
+    return "\n".join(lines)
+
+
+def plot(runs: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+    from fastpose.visual.curves import plot_comparison
+
+    metric = next(iter(next(iter(runs.values())).values()))[0]["name"]
+    groups = {}
+    for recipe, seeds in runs.items():
+        curves = [[{"step": row["step"], metric: row["value"]} for row in rows] for rows in seeds.values()]
+        groups[recipe.rpartition("/")[2]] = curves
+    plot_comparison(groups, path, column=metric, x="step")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare recipes by training at equal budget.")
+    parser.add_argument("name", help="of the result files")
+    parser.add_argument("--recipes", nargs="+", required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("overrides", nargs="*", help="key=value for every run, after --")
+    given = parser.parse_args()
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for recipe in given.recipes:
+        for seed in given.seeds:
+            train(given.runs, recipe, seed, given.overrides)
+        found[recipe] = {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
+    settings = ["data.root=LSPET" if item.startswith("data.root=") else item for item in given.overrides]
+    command = ["python", "benchmarks/training_comparison.py", given.name, "--recipes", *given.recipes]
+    command += ["--seeds", *map(str, given.seeds), "--", *settings]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {"command": shlex.join(command), "machine": machine.describe(), "runs": found}
+    (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    plot(found, RESULTS / f"{given.name}.png")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Weights: one safetensors file that says what it is, beside a JSON manifest with its sha256; no pickle anywhere.
+
+The file's header carries the recipe, configuration, step and a hash of the tensors, so that a file that travels without
+its manifest is still recognised and verified. The manifest names the file it is about to describe and the one before,
+so that a kill between the two moves into place leaves a pair that matches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastpose.training import files
+from fastpose.training.config import differences
+
+FORMAT_VERSION = 1
+"""Of weights and of resume points; every older version keeps loading."""
+
+_KEY = "fastpose"  # one header entry: several would stand in an order that changes from run to run
+
+
+def save_weights(path: str | Path, module: nn.Module | Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Publish the weights of ``module`` at ``path`` (.safetensors) and its manifest beside it (.json).
+
+    Args:
+        path: of the weights; an older file is replaced only when the new one is complete.
+        module: a network, or its state dict.
+        metadata: JSON values; "recipe", "config" (nested dict) and "step" are compared and printed on loading.
+
+    Returns:
+        the path of the manifest.
+
+    Raises:
+        OSError: the disk refused; what was there before still loads.
+    """
+    path = Path(path)
+    state = module.state_dict() if isinstance(module, nn.Module) else dict(module)
+    tensors = portable(state)
+    about = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": hash_tensors(tensors)}
+    data = serialise(tensors, about)
+    manifest = {**about, "files": {path.name: {"sha256": files.sha256(data), "bytes": len(data)}}}
+    manifest_path = path.with_suffix(".json")
+    before = _manifest_of_file(path, manifest_path)
+    if before is not None:
+        manifest["before"] = before
+    files.publish_json(manifest_path, manifest)
+    files.publish(path, data)
+    return manifest_path
+
+
+def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state dict (on the CPU) and the manifest of a weights file, verified.
+
+    Args:
+        path: a file that ``save_weights`` wrote, with or without its manifest.
+        recipe: refuse the weights of another recipe.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: cut, changed, of another kind, of a newer format or of another recipe; one sentence each.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    manifest = _manifest_or_none(path.with_suffix(".json"), broken_is_error=True)
+    if manifest is not None and path.name in manifest.get("files", {}):
+        manifest = _verify_file(path, data, manifest)
+    tensors, about = deserialise(path, data)
+    if manifest is None or path.name not in manifest.get("files", {}):
+        manifest = about
+    if "tensors_sha256" not in about:
+        raise ValueError(
+            f"checkpoint {path}: is safetensors but not of fastpose; 'fastpose import' converts published files"
+        )
+    if hash_tensors(tensors) != about["tensors_sha256"]:
+        raise ValueError(
+            f"checkpoint {path}: the tensors differ from the sha256 in the file's header (file changed); restore it"
+        )
+    check_version(path, manifest)
+    if recipe is not None and manifest.get("recipe") != recipe:
+        raise ValueError(
+            f"checkpoint {path}: holds weights of recipe {manifest.get('recipe')}, expected {recipe}; "
+            f"name the recipe {manifest.get('recipe')} or other weights"
+        )
+    return tensors, manifest
+
+
+def load_into(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+    manifest: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Load a state dict strictly; a mismatch names the first five keys and what differs in the configuration.
+
+    Args:
+        module: the network.
+        state: keys and shapes must be its own.
+        source: file name for the message.
+        manifest, config: the file's manifest and the configuration (nested dict) in use, to be compared.
+
+    Raises:
+        ValueError: keys or shapes differ.
+    """
+    own = module.state_dict()
+    problems = [f"{key} is missing" for key in own if key not in state]
+    problems += [f"{key} is not of this network" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(
+            f"checkpoint {source}: does not fit the network: {'; '.join(problems[:5])}{more}"
+            f"{_config_difference(manifest, config)}"
+        )
+    module.load_state_dict(dict(state))
+
+
+def load_foreign(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors of somebody else's checkpoint (.safetensors, .pt, .pth, .tar), read without running code.
+
+    A surrounding ``{"state_dict": ...}`` (or "model", "generator") is unwrapped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, a file that needs pickled classes, or one without tensors.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    if path.suffix == ".safetensors":
+        return deserialise(path, data)[0]
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint {path}: is no PyTorch file of tensors alone ({type(error).__name__}); "
+            "expected a state dict, readable with weights_only=True"
+        ) from None
+    for key in ("state_dict", "model", "generator"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise ValueError(f"checkpoint {path}: holds no tensors; expected a state dict")
+    return tensors
+
+
+# -------------------------------------------------------------------------------------- shared with the resume points
+
+
+def portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return CPU tensors that each own their memory, as safetensors wants them."""
+    tensors, seen = {}, set()
+    for key, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes
+        tensors[key] = tensor.clone() if shared else tensor
+        seen.add(tensors[key].untyped_storage().data_ptr())
+    return tensors
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def serialise(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Return the safetensors file with ``about`` as JSON in its header."""
+    from safetensors.torch import save
+
+    return save(dict(tensors), {_KEY: json.dumps(about, ensure_ascii=False)})
+
+
+def deserialise(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and header of a safetensors file's bytes; one sentence when they are something else."""
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        about = json.loads(header.get(_KEY, "{}"))
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint {path}: expected a safetensors file, found {len(data):,} bytes {_kind(data)}; restore it"
+        ) from error
+    return tensors, about if isinstance(about, dict) else {}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a checkpoint file."""
+    if path.is_dir():
+        raise ValueError(f"checkpoint {path}: is a folder, expected a .safetensors file")
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path}: no such file")
+    data = path.read_bytes()
+    if not data:
+        raise ValueError(f"checkpoint {path}: is empty (0 bytes), expected a safetensors file; restore it")
+    return data
+
+
+def check_version(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a format that only a newer fastpose knows."""
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(
+            f"checkpoint {path}: format_version {version!r}, expected 1 to {FORMAT_VERSION}; a newer fastpose reads it"
+        )
+
+
+def check_bytes(path: Path, data: bytes, entry: Mapping[str, Any], advice: str) -> None:
+    """Raise the sentence for a file that differs from its manifest's entry (sha256, bytes)."""
+    if files.sha256(data) == entry.get("sha256"):
+        return
+    size = entry.get("bytes", 0)
+    how = (
+        f"file truncated at {len(data):,} of {size:,} bytes"
+        if len(data) < size
+        else "file changed after it was written"
+    )
+    raise ValueError(f"checkpoint {path}: sha256 differs from its manifest ({how}); {advice}")
+
+
+def _verify_file(path: Path, data: bytes, manifest: dict[str, Any]) -> dict[str, Any]:
+    before = manifest.get("before") or {}
+    entry = before.get("files", {}).get(path.name)
+    if entry and files.sha256(data) == entry.get("sha256"):
+        return before  # a kill came after the manifest and before the file: the file is still the one before
+    others = [p.name for p in sorted(path.parent.glob("*.safetensors")) if p != path]
+    advice = "restore it" + (f" or pass --weights {path.parent / others[0]}" if others else "")
+    check_bytes(path, data, manifest["files"][path.name], advice)
+    return manifest
+
+
+def _manifest_of_file(path: Path, manifest_path: Path) -> dict[str, Any] | None:
+    """Return the manifest of the file that is there now, which after a kill is not the newest one."""
+    newest = _manifest_or_none(manifest_path)
+    if newest is None or not path.is_file():
+        return None
+    digest = files.sha256(path.read_bytes())
+    for manifest in (newest, newest.get("before") or {}):
+        if manifest.get("files", {}).get(path.name, {}).get("sha256") == digest:
+            return {key: value for key, value in manifest.items() if key != "before"}
+    return None
+
+
+def _manifest_or_none(path: Path, broken_is_error: bool = False) -> dict[str, Any] | None:
+    try:
+        return files.read_json(path, "manifest")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        if broken_is_error:
+            raise
+        return None
+
+
+def _kind(data: bytes) -> str:
+    if data[:2] == b"\xff\xd8":
+        return "of a JPEG image"
+    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+        return "of a PyTorch pickle ('fastpose import' converts published files)"
+    size = int.from_bytes(data[:8], "little")
+    if len(data) > 9 and data[8:9] == b"{" and size > 0:
+        return "that end before its tensors do (file truncated)"
+    return "of something else"
+
+
+def _config_difference(manifest: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> str:
+    if not manifest or not config or not isinstance(manifest.get("config"), dict):
+        return ""
+    changed = differences(manifest["config"], config)
+    if not changed:
+        return "; the configurations are the same"
+    named = [f"{key} is {theirs!r} there and {ours!r} here" for key, (theirs, ours) in list(changed.items())[:5]]
+    return "; configuration: " + ", ".join(named)

@@ -1,0 +1,159 @@
+"""The training loop: it knows steps, epochs, processes, files and signals, and no system.
+
+``launch`` runs a recipe from nothing or from a resume point; ``fit`` is the loop for a trainer that exists already.
+A trainer has ``networks``, ``optimizers``, ``schedulers`` (stepped per epoch), ``main_network``, ``monitor`` and
+``monitor_mode``, and the methods of :class:`Trainer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fastpose.training import distributed, randomness
+from fastpose.training.config import Recipe, RunConfig
+from fastpose.training.distributed import World
+from fastpose.training.loop import Job
+from fastpose.training.phases import Update
+from fastpose.training.run_folder import RunFolder
+
+
+class Trainer(Protocol):
+    """What the engine asks of a system.
+
+    ``networks[main_network]`` is the network that is evaluated and published; each key of ``optimizers`` is the name of
+    an update. ``evaluate`` and ``samples`` run on the leader alone, so they hold no collective operation.
+    """
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    schedulers: dict[str, Any]
+    main_network: str
+    monitor: str
+    monitor_mode: str
+
+    def step(self, batch: dict[str, Tensor], update: Update) -> dict[str, Tensor]:
+        """Do one iteration in the order of the paper; return scalars to log."""
+
+    def state(self) -> dict[str, Any]:
+        """Return numbers that the next step depends on, besides networks and optimizers."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` returned."""
+
+    def evaluate(self, network: nn.Module, loader: Any) -> list[Any]:
+        """Return results (with ``name``, ``value``, ``as_dict()``)."""
+
+    def samples(self, network: nn.Module, dataset: Any) -> dict[str, Any]:
+        """Return pictures by name, uint8 RGB."""
+
+    def train_dataset(self) -> Any:
+        """Return the data to train on."""
+
+    def validation_dataset(self) -> Any:
+        """Return the data to evaluate on, or None."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        folder: the run's folder.
+        results: the last evaluation (empty without one).
+        best: name, value, step and epoch of the best evaluation, or None.
+        step, epoch: optimizer steps and whole epochs done.
+        stopped: "finished", "max_steps", "max_minutes", "SIGTERM" or "SIGINT".
+        code: exit code for the process: 0, 143 or 130.
+    """
+
+    folder: Path
+    results: list[Any] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    step: int = 0
+    epoch: int = 0
+    stopped: str = "finished"
+    code: int = 0
+
+
+def launch(
+    recipe: Recipe,
+    make_trainer: Callable[[], Trainer],
+    *,
+    out: str | Path = "runs",
+    name: str | None = None,
+    resume: str | Path | None = None,
+    allow_changes: bool = False,
+    progress: bool = True,
+    create_loader: Callable[..., Any] | None = None,
+) -> FitResult:
+    """Train a recipe in a new run folder, or go on with an old one; under ``torchrun`` on several processes.
+
+    Args:
+        recipe: its configuration has a section ``run`` (:class:`RunConfig`).
+        make_trainer: builds the trainer; called with the random state seeded.
+        out, name: where the run folder is made, see :meth:`RunFolder.create`.
+        resume: a run folder (its newest resume point) or one resume point ``.../state/save-*.json``.
+        allow_changes: go on although configuration or data set differ.
+        progress: whether to show anything.
+        create_loader: in place of ``data.loading.create_loader``.
+
+    Raises:
+        SystemExit: 143 or 130 after SIGTERM or SIGINT, the state being saved.
+        ValueError: bad configuration, a resume point that does not fit, updates that stay not finite.
+    """
+    settings: RunConfig = recipe.config.run
+    with (
+        distributed.world(settings.device, settings.timeout_minutes) as place,
+        randomness.determinism(settings.deterministic),
+    ):
+        folder = None if resume is None else RunFolder.open(resume)
+        randomness.seed_everything(settings.seed)
+        job = Job(make_trainer(), recipe, place, create_loader or _default_loader())
+        # The folder is made when nothing is left that the recipe could have got wrong.
+        job.folder = folder or distributed.agreed(lambda: RunFolder.create(recipe.name, out, name), place)
+        result = _run(job, resume, allow_changes, progress)
+    if result.code:
+        raise SystemExit(result.code)
+    return result
+
+
+def fit(
+    trainer: Trainer,
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    place: World | None = None,
+    resume: str | Path | None = None,
+    allow_changes: bool = False,
+    progress: bool = True,
+    create_loader: Callable[..., Any] | None = None,
+) -> FitResult:
+    """Train until the epochs are done, a limit is reached or a signal asks to stop; see ``launch`` for the arguments.
+
+    After SIGTERM or SIGINT the step in flight ends, the state is saved and ``FitResult.code`` is 143 or 130.
+    """
+    place = place or World(0, 1, distributed.choose_device(recipe.config.run.device))
+    job = Job(trainer, recipe, place, create_loader or _default_loader())
+    job.folder = run
+    return _run(job, resume, allow_changes, progress)
+
+
+def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:
+    if resume is not None:
+        job.resume(Path(resume).expanduser(), allow_changes)
+    ending = job.run(progress)
+    place, position = job.place, job.position
+    results, best = distributed.share((job.results, job.best.record), place)
+    return FitResult(job.folder.path, results, best, position.step, position.epoch, ending.reason, ending.code)
+
+
+def _default_loader() -> Callable[..., Any]:
+    from fastpose.data import loading
+
+    return loading.create_loader

@@ -1,0 +1,75 @@
+"""Files that are either whole or not there: written beside, flushed to the disk, then moved into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 22
+
+
+def publish(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` so that at any moment the old or the new content is there, never a part.
+
+    Raises:
+        OSError: the disk refused (full, read-only, too large); the old file is untouched, the message names ``path``.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            for start in range(0, len(data), _CHUNK):
+                stream.write(data[start : start + _CHUNK])
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OSError(f"{path}: could not be written ({reason}); what was there before is unchanged") from error
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Publish a mapping as indented JSON."""
+    publish(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable; systems that cannot open a folder need no such step."""
+    with suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal sha256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Return a JSON object; one sentence when the file is absent, cut or of another kind."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {path}: no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{what} {path}: expected JSON, found {path.stat().st_size:,} bytes of something else"
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} {path}: expected a JSON object, found {type(content).__name__}")
+    return content

@@ -1,0 +1,403 @@
+"""One run in memory: steps, epochs, limits, signals; when to log, evaluate and save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
+from fastpose.training.config import Recipe, RunConfig
+from fastpose.training.distributed import World
+from fastpose.training.ema import Ema
+from fastpose.training.logbook import Logbook, Window, require_tensorboard
+from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite
+from fastpose.training.progress import create_progress
+from fastpose.training.run_folder import RunFolder
+from fastpose.training.signals import StopRequest, exit_code, signal_name
+
+if TYPE_CHECKING:
+    from fastpose.training.engine import Trainer
+
+
+@dataclass
+class Position:
+    """Where a run stands: ``epoch`` (from 0), steps done in it, steps done in all."""
+
+    epoch: int = 0
+    in_epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a run ended, and the exit code that says so."""
+
+    reason: str
+    code: int
+
+
+class Job:
+    """One run in memory; ``folder`` is given to it when everything else has proved sound."""
+
+    def __init__(self, trainer: Trainer, recipe: Recipe, place: World, create_loader: Callable[..., Any]) -> None:
+        self.trainer, self.recipe, self.place, self.create_loader = trainer, recipe, place, create_loader
+        self.settings: RunConfig = recipe.config.run
+        self.folder: RunFolder
+        if self.settings.tensorboard:
+            require_tensorboard()
+        self._place_networks()
+        self._load_data()
+        self.ema = Ema(self.main, self.settings.ema) if self.settings.ema > 0 else None
+        self.update = self._create_update()
+        self.guard = BufferGuard(trainer.networks)
+        self.best = outcome.Best(trainer.monitor, getattr(trainer, "monitor_mode", "max"))
+        self.position, self.window = Position(), Window()
+        self.rows = 0
+        self.results: list[Any] = []
+        self.evaluated = False  # by this launch; known to every process, unlike the results
+        self.environment: dict[str, Any] = {}
+        # Streams of their own per process from here on; the networks were made alike on all.
+        randomness.seed_everything(self.settings.seed, place.rank)
+
+    # ---- preparation -------------------------------------------------------------------------------------------
+
+    def _place_networks(self) -> None:
+        networks = self.trainer.networks
+        if self.settings.sync_batch_norm and self.place.several:
+            if self.place.device.type != "cuda":
+                raise ValueError("run.sync_batch_norm: torch synchronises batch norm on CUDA only; switch it off")
+            for name, network in networks.items():
+                networks[name] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
+        for network in networks.values():
+            network.to(device=self.place.device, memory_format=layout)  # type: ignore[call-overload]
+        distributed.broadcast_networks(networks.values(), self.place)
+
+    def _load_data(self) -> None:
+        settings = self.settings
+        self.train_data, self.validation_data = self.trainer.train_dataset(), self.trainer.validation_dataset()
+        self.loader = self.create_loader(
+            self.train_data,
+            settings.batch_size,
+            shuffle=True,
+            seed=settings.seed,
+            workers=settings.workers,
+            rank=self.place.rank,
+            world_size=self.place.size,
+            drop_last=True,
+            pin_memory=self.place.device.type == "cuda",
+        )
+        self.steps_per_epoch = len(self.loader) // settings.accumulate
+        if self.steps_per_epoch < 1:
+            raise ValueError(
+                f"run.accumulate: {settings.accumulate} batches of {settings.batch_size} make one step, the epoch has "
+                f"{len(self.loader)} (from {len(self.train_data)} items); lower run.accumulate or run.batch_size"
+            )
+
+    def _create_update(self) -> Update:
+        settings, trainer = self.settings, self.trainer
+        return Update(
+            trainer.networks,
+            trainer.optimizers,
+            main=trainer.main_network,
+            precision=settings.precision,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            limit=settings.skip_nonfinite,
+            ema=self.ema,
+            place=self.place,
+        )
+
+    # ---- the run -----------------------------------------------------------------------------------------------
+
+    def run(self, progress: bool) -> Ending:
+        """Train, evaluate and write everything into ``folder``."""
+        settings = self.settings
+        self._open_files()
+        total = settings.epochs * self.steps_per_epoch
+        total = min(total, settings.max_steps) if settings.max_steps else total
+        start, shown = self.position.step, progress and self.place.leader
+        self.progress = create_progress(total, settings.epochs, start, enabled=shown, seconds=settings.print_seconds)
+        self.began = self._logged_at = time.monotonic()
+        self._logged_step = start
+        try:
+            with StopRequest() as self.stop:
+                stopped = self._epochs()
+                return self._finish(stopped)
+        finally:
+            self.progress.close()
+            self.logbook.close()
+
+    def _open_files(self) -> None:
+        self.logbook = Logbook(self.folder.path, tensorboard=self.settings.tensorboard and self.place.leader)
+        if not self.place.leader:
+            return
+        self.folder.write_config(self.recipe)
+        self.environment = self.folder.write_environment(str(self.place.device), self.place.size)
+        self.logbook.resume(self.rows)
+
+    def _epochs(self) -> str:
+        """Train epoch by epoch; return why it ended."""
+        if self.settings.max_steps and self.position.step >= self.settings.max_steps:
+            return "max_steps"
+        while self.position.epoch < self.settings.epochs:
+            stopped = self._epoch() or self._end_epoch()
+            if stopped:
+                return stopped
+        return "finished"
+
+    def _epoch(self) -> str:
+        """Do the steps that are left of the epoch; return why it was broken off, or an empty text."""
+        position, every = self.position, self.settings.checkpoint_steps
+        for network in self.trainer.networks.values():
+            network.train()
+        self.loader.set_epoch(position.epoch, position.in_epoch * self.settings.accumulate)
+        batches = iter(self.loader)
+        while position.in_epoch < self.steps_per_epoch:
+            self._step(batches)
+            stopped = self._stopped()
+            if stopped:
+                return stopped
+            if every and position.step % every == 0 and position.in_epoch < self.steps_per_epoch:
+                self.save()
+        return ""
+
+    def _step(self, batches: Iterator[dict[str, Tensor]]) -> None:
+        """Do one optimizer step of every network: ``accumulate`` batches."""
+        position, accumulate = self.position, self.settings.accumulate
+        self.guard.remember()
+        before, terms = self.trainer.state(), []
+        for number in range(accumulate):
+            batch = outcome.to_device(next(batches), self.place.device)
+            self.update.begin(position.step + 1, batch.get("index"), last=number == accumulate - 1)
+            terms.append(self.trainer.step(batch, self.update))
+        disturbed, failure = self.update.disturbed, self.update.failure
+        if disturbed:
+            self.guard.restore()
+            self.trainer.load_state(before)
+        self.update.finish()
+        position.step, position.in_epoch = position.step + 1, position.in_epoch + 1
+        self.progress.advance(position.step, self.epoch)
+        for values in [] if disturbed else terms:
+            self.window.add(values)
+        if failure is not None:
+            with suppress(NonFiniteError):
+                self.save()
+            raise failure
+        if position.step % self.settings.log_every == 0:
+            self._log()
+
+    def _stopped(self) -> str:
+        """Return why to stop after this step, agreed between all processes, or an empty text."""
+        settings = self.settings
+        minutes = (time.monotonic() - self.began) / 60
+        late = 1 if settings.max_minutes and minutes >= settings.max_minutes else 0
+        wish = int(distributed.largest(float(self.stop.signal * 2 or late), self.place))
+        if wish >= 2:
+            return self._save_for(wish // 2)
+        if settings.max_steps and self.position.step >= settings.max_steps:
+            return "max_steps"
+        return "max_minutes" if wish else ""
+
+    def _save_for(self, number: int) -> str:
+        """Save because of a signal and return its name."""
+        self.stop.signal = number
+        self.save()
+        return signal_name(number)
+
+    def _end_epoch(self) -> str:
+        """Evaluate, step the schedules and save where it is their turn; enter the next epoch.
+
+        Returns the name of a signal that broke the evaluation off: a resume then begins with this epoch's end.
+        """
+        position, settings = self.position, self.settings
+        done = position.epoch + 1
+        last = done == settings.epochs
+        if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
+            number = self.evaluate()
+            if number:
+                return self._save_for(number)
+        for scheduler in self.trainer.schedulers.values():
+            _step_schedule(scheduler.step)
+        position.epoch, position.in_epoch = done, 0
+        if last or done % settings.checkpoint_every == 0:
+            self.save()
+        return ""
+
+    def _finish(self, reason: str) -> Ending:
+        if reason in ("SIGTERM", "SIGINT"):
+            return self._say_stopped(reason)
+        if reason != "finished":
+            # Saved before the evaluation, so that a resume goes on as if the run had not paused here.
+            self.save()
+        if self.position.step % self.settings.log_every:
+            self._log()
+        if reason != "finished" or not self.evaluated:
+            self.stop.signal = self.evaluate()
+            if self.stop.signal:
+                return self._say_stopped(signal_name(self.stop.signal))
+        self._write_outcome(reason)
+        return Ending(reason, 0)
+
+    def _say_stopped(self, reason: str) -> Ending:
+        self.progress.note(f"{reason}: saved at step {self.position.step}; go on with --resume {self.folder.path}")
+        return Ending(reason, exit_code(self.stop.signal))
+
+    # ---- log, evaluation, files --------------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        means = self.window.means(self.place)
+        if not self.place.leader:
+            return
+        position = self.position
+        rates = {
+            f"lr.{name}": float(optimizer.param_groups[0]["lr"]) for name, optimizer in self.trainer.optimizers.items()
+        }
+        row: dict[str, Any] = {"kind": "train", "step": position.step, "epoch": self.epoch}
+        self.logbook.append(row | means | rates | {"skipped": sum(self.update.skipped.values())})
+        self.progress.losses(means)
+        now = time.monotonic()
+        rate = (position.step - self._logged_step) / max(now - self._logged_at, 1e-9)
+        self.logbook.append_timing(
+            {"step": position.step, "seconds": round(now - self.began, 3), "steps_per_second": round(rate, 4)}
+        )
+        self._logged_at, self._logged_step = now, position.step
+
+    @property
+    def main(self) -> nn.Module:
+        """The network the run is about."""
+        return self.trainer.networks[self.trainer.main_network]
+
+    @property
+    def published(self) -> nn.Module:
+        """The network that is evaluated and published: the averaged weights where there are some."""
+        return self.ema.average if self.ema is not None else self.main
+
+    def evaluate(self) -> int:
+        """Evaluate on the leader while the others wait; log, and publish ``best`` where it is.
+
+        Returns the number of a signal that broke it off (nothing is logged then), or 0.
+        """
+        self.evaluated = True
+        number = 0
+        if self.place.leader and self.validation_data is not None:
+            try:
+                self._evaluate_here()
+            except outcome.Interrupted:
+                number = self.stop.signal
+        return int(distributed.largest(float(number), self.place))
+
+    def _evaluate_here(self) -> None:
+        position, settings = self.position, self.settings
+        loader = self.create_loader(
+            self.validation_data,
+            settings.batch_size,
+            shuffle=False,
+            seed=settings.seed,
+            workers=settings.workers,
+            drop_last=False,
+            pin_memory=self.place.device.type == "cuda",
+        )
+        loader = outcome.OnDevice(loader, self.place.device, self.stop)
+        self.results = outcome.evaluate(self.trainer, self.published, loader)
+        for result in self.results:
+            row = {"kind": "evaluation", "step": position.step, "epoch": self.epoch} | outcome.as_row(result)
+            self.logbook.append(row)
+            self.progress.note(f"epoch {self.epoch}  step {position.step}  {result.line()}")
+        if self.results and self.best.improves(self.results, position.step, self.epoch):
+            self._publish("best", results=[outcome.as_row(result) for result in self.results])
+
+    @property
+    def epoch(self) -> int:
+        """The epoch the last step belongs to, from 1."""
+        return min(self.position.epoch + 1, self.settings.epochs)
+
+    def _publish(self, which: str, **about: Any) -> None:
+        common = {
+            "step": self.position.step,
+            "epoch": self.epoch,
+            "network": self.trainer.main_network,
+            "averaged": self.ema is not None,
+        }
+        outcome.publish_weights(self.folder, which, self.published, self.recipe, common | about)
+
+    def _write_outcome(self, stopped: str) -> None:
+        if not self.place.leader:
+            return
+        pictures = []
+        if self.validation_data is not None:
+            pictures = outcome.write_pictures(self.trainer, self.published, self.validation_data, self.folder)
+        position, best = self.position, self.best.record
+        summary = f"{stopped} at step {position.step}, epoch {position.epoch}"
+        if best is not None:
+            summary += f"; best {best['name']} {best['value']:.2f} at step {best['step']}"
+        rows = [outcome.as_row(result) for result in self.results]
+        outcome.write_report(self.folder, self.recipe, self.environment, rows, pictures, summary)
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Publish a resume point and ``weights/last``; the leader writes, the others give what is theirs.
+
+        Raises:
+            NonFiniteError: weights that are not finite never replace those of an earlier resume point.
+        """
+        broken = [name for name, network in self.trainer.networks.items() if not is_finite(network)]
+        if broken:
+            raise NonFiniteError(
+                f"step {self.position.step}: weights of {broken[0]!r} are not finite and were not saved; "
+                "lower the learning rate or set run.clip_norm, and resume from the earlier state"
+            )
+        private = distributed.gather(snapshot.take_private(self), self.place)
+        if self.place.leader:
+            self.logbook.flush()
+            about = resuming.describe(self.recipe, self._datasets(), self.place)
+            resume_point.save(self.folder.state, snapshot.take(self, private), about, self.position.step)
+            self._publish("last")
+        distributed.barrier(self.place)
+
+    def resume(self, path: Path, allow_changes: bool) -> None:
+        """Take the state of a resume point: the one named, or the newest of the run folder.
+
+        Raises:
+            ValueError: damaged, of something else, or the run has already come to its end.
+        """
+        path = self.folder.state if path.is_dir() else path
+        state, manifest = resume_point.load(path)
+        expected = resuming.describe(self.recipe, self._datasets(), self.place)
+        resuming.check(path, manifest, expected, allow_changes=allow_changes)
+        self._check_unfinished(state["position"])
+        snapshot.put_back(self, state, path, manifest, expected["config"])
+        self.rows = state["rows"]
+
+    def _check_unfinished(self, position: dict[str, int]) -> None:
+        settings = self.settings
+        if not self.folder.report.is_file():
+            return  # it was killed while it wrote its outcome
+        if position["epoch"] >= settings.epochs:
+            raise ValueError(
+                f"run {self.folder.path}: is finished ({settings.epochs} epochs); set a larger run.epochs to go on"
+            )
+        if settings.max_steps and position["step"] >= settings.max_steps:
+            raise ValueError(
+                f"run {self.folder.path}: stopped at run.max_steps={settings.max_steps}; set a larger one to go on"
+            )
+
+    def _datasets(self) -> dict[str, Any]:
+        return {"train": self.train_data, "validation": self.validation_data}
+
+
+def _step_schedule(advance: Callable[[], None]) -> None:
+    """Step a schedule without torch's warning about an optimizer that has not stepped: after a resume it is wrong."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+        advance()

@@ -1,0 +1,251 @@
+"""One update of one network, as a trainer's ``step`` calls it: ``update("discriminator", loss)``.
+
+A trainer writes its order of updates as its paper does; what surrounds each (autocast, loss scaling, accumulation, the
+mean over processes, clipping, the guard against values that are not finite, the averaged weights) is here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fastpose import _checks
+from fastpose.training import distributed
+from fastpose.training.distributed import World
+from fastpose.training.ema import Ema
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class NonFiniteError(ValueError):
+    """Too many updates in a row had a loss or gradient that is not finite."""
+
+
+class Update:
+    """Applies optimizer steps for a trainer.
+
+    Gradients reach only the parameters of the named optimizer: a generator's loss may flow through the discriminator
+    without leaving gradients in it. Between two updates no parameter holds a gradient.
+
+    Args:
+        networks, optimizers: by name; an update names an optimizer.
+        precision: "fp32", "bf16" or "fp16" (with loss scaling, one scale per optimizer).
+        accumulate: batches per optimizer step; each loss counts ``1 / accumulate``.
+        clip_norm: largest norm of an update's gradient; 0 is off.
+        limit: updates that are not finite are skipped; so many in a row of one optimizer end the run.
+        ema: averaged weights and the network they follow; updated when the optimizer ``main`` stepped.
+        place: this process among all.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+        *,
+        main: str,
+        precision: str = "fp32",
+        accumulate: int = 1,
+        clip_norm: float = 0.0,
+        limit: int = 10,
+        ema: Ema | None = None,
+        place: World | None = None,
+    ) -> None:
+        self._networks, self._optimizers, self.main = dict(networks), dict(optimizers), main
+        self.place = place or World(0, 1, torch.device("cpu"))
+        self.accumulate, self.clip_norm, self.limit, self.ema = accumulate, clip_norm, limit, ema
+        self._dtype = _AUTOCAST.get(precision)
+        kind = self.place.device.type
+        self._scalers = {name: torch.amp.GradScaler(kind, enabled=precision == "fp16") for name in optimizers}
+        self._parameters = {name: _trained(optimizer) for name, optimizer in optimizers.items()}
+        self._losses: dict[str, Tensor] = {}
+        self._terms: dict[str, float] = {}
+        self.skipped = dict.fromkeys(optimizers, 0)
+        self._in_a_row = dict.fromkeys(optimizers, 0)
+        self._step, self._last = 0, True
+        self._samples: Tensor | None = None
+        self.disturbed = False
+        """Whether an update of this step was skipped."""
+        self.failure: NonFiniteError | None = None
+        """Set when too many were skipped in a row; the engine raises it when the step has ended and is saved."""
+        self._stepped: set[str] = set()
+
+    # ---- for trainers ------------------------------------------------------------------------------------------
+
+    def network(self, name: str) -> nn.Module:
+        """Return the network to run in a training step."""
+        if name not in self._networks:
+            raise ValueError(_checks.unknown("network", name, self._networks))
+        return self._networks[name]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context for forward passes and losses: 16-bit where the run asks for it, else nothing."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self.place.device.type, self._dtype)
+
+    @property
+    def steps_now(self) -> bool:
+        """Whether this batch completes an optimizer step (always, without accumulation)."""
+        return self._last
+
+    def __call__(
+        self, name: str, loss: Tensor, *, terms: Mapping[str, Tensor] | None = None, retain_graph: bool = False
+    ) -> bool:
+        """Do one update: ``backward``, then ``step``.
+
+        Args:
+            name: of the optimizer.
+            loss: scalar ().
+            terms: parts of the loss, named in the message should they cease to be finite.
+            retain_graph: keep the graph for a later loss through the same tensors.
+
+        Returns:
+            whether the weights changed (not when skipped, nor before the last batch of an accumulated step).
+        """
+        self.backward(name, loss, terms=terms, retain_graph=retain_graph)
+        return self.step(name)
+
+    def backward(
+        self, name: str, loss: Tensor, *, terms: Mapping[str, Tensor] | None = None, retain_graph: bool = False
+    ) -> None:
+        """Add the gradient of ``loss`` to the parameters of optimizer ``name``; may be called several times per step.
+
+        Raises:
+            ValueError: unknown name, a loss that is no scalar or depends on nothing trained.
+        """
+        parameters = self._known(name)
+        if loss.dim() != 0 or not loss.requires_grad:
+            found = f"shape {tuple(loss.shape)}" if loss.dim() else "a value that depends on no parameter"
+            raise ValueError(f"loss of {name!r}: expected a scalar with gradient, got {found}")
+        share = loss / self.accumulate
+        wanted = [parameter for parameter in parameters if parameter.requires_grad]
+        self._scalers[name].scale(share).backward(inputs=wanted, retain_graph=retain_graph)
+        self._losses[name] = self._losses[name] + share.detach() if name in self._losses else share.detach()
+        if terms:
+            self._terms.update({key: value.detach() for key, value in terms.items()})  # type: ignore[misc]
+
+    def step(self, name: str) -> bool:
+        """Let optimizer ``name`` take its step with the gradients that ``backward`` gathered; see ``__call__``."""
+        parameters = self._known(name)
+        if not self._last:
+            return False
+        if name not in self._losses:
+            raise ValueError(f"update {name!r}: step without a backward before it")
+        loss = distributed.mean_gradients(parameters, self._losses.pop(name), self.place)
+        scaler, optimizer = self._scalers[name], self._optimizers[name]
+        scale = scaler.get_scale()
+        scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not gradients:
+            raise ValueError(f"loss of {name!r}: reaches no parameter of the optimizer {name!r}")
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = bool(torch.isfinite(norm.to(loss.device) + loss))  # the one wait for the device per update
+        if finite:
+            self._clip(parameters, norm)
+            scaler.step(optimizer)
+            self._stepped.add(name)
+        if scaler.is_enabled():
+            scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        overflow = scaler.is_enabled() and scale > 1.0 and bool(torch.isfinite(loss))
+        self._count(name, finite, overflow, loss, norm)
+        return finite
+
+    # ---- for the engine ----------------------------------------------------------------------------------------
+
+    def begin(self, step: int, samples: Tensor | None, *, last: bool) -> None:
+        """Announce a batch: its step and sample indices (for messages), and whether it completes the step."""
+        self._step, self._samples, self._last = step, samples, last
+
+    def finish(self) -> None:
+        """Bring the averaged weights up to the step that ended; weights that are not finite never enter them."""
+        if self.ema is not None and self.main in self._stepped and is_finite(self._networks[self.main]):
+            self.ema.update(self._networks[self.main])
+        self._terms.clear()
+        self._stepped.clear()
+        self.disturbed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return counters and loss scales."""
+        scalers = {name: scaler.state_dict() for name, scaler in self._scalers.items()}
+        return {"skipped": dict(self.skipped), "in_a_row": dict(self._in_a_row), "scalers": scalers}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` returned."""
+        self.skipped.update(state["skipped"])
+        self._in_a_row.update(state["in_a_row"])
+        for name, scaler in self._scalers.items():
+            if scaler.is_enabled() and state["scalers"].get(name):
+                scaler.load_state_dict(state["scalers"][name])
+
+    # ---- inside ------------------------------------------------------------------------------------------------
+
+    def _known(self, name: str) -> list[nn.Parameter]:
+        if name not in self._parameters:
+            raise ValueError(_checks.unknown("optimizer", name, self._parameters))
+        return self._parameters[name]
+
+    def _clip(self, parameters: list[nn.Parameter], norm: Tensor) -> None:
+        if self.clip_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+
+    def _count(self, name: str, finite: bool, overflow: bool, loss: Tensor, norm: Tensor) -> None:
+        if finite:
+            self._in_a_row[name] = 0
+            return
+        self.disturbed = True
+        self.skipped[name] += 1
+        # A scale that is still too large is how fp16 finds its scale; it is no fault of the run.
+        self._in_a_row[name] += 0 if overflow else 1
+        if self._in_a_row[name] >= self.limit:
+            self.failure = NonFiniteError(self._explain(name, float(loss), float(norm)))
+
+    def _explain(self, name: str, loss: float, norm: float) -> str:
+        terms = ", ".join(f"{key} {float(value):g}" for key, value in self._terms.items())
+        samples = "not known" if self._samples is None else ", ".join(map(str, self._samples.tolist()[:16]))
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        return (
+            f"step {self._step}: {self._in_a_row[name]} updates of {name!r} in a row had a {what} that is not finite "
+            f"(loss {loss:g}{', ' + terms if terms else ''}, gradient norm {norm:g}; samples {samples}); "
+            "lower the learning rate, set run.clip_norm, or look at these samples"
+        )
+
+
+@torch.no_grad()
+def is_finite(network: nn.Module) -> bool:
+    """Return whether every parameter and buffer of a network is finite."""
+    tensors = [t for t in [*network.parameters(), *network.buffers()] if t.is_floating_point()]
+    return not tensors or bool(torch.isfinite(torch.stack([n.float() for n in torch._foreach_norm(tensors)]).sum()))
+
+
+def _trained(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+class BufferGuard:
+    """Keeps the buffers of all networks as they were before a step, to undo what a skipped step wrote into them.
+
+    A forward pass with values that are not finite ruins running statistics for good, even when no weight is updated.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module]) -> None:
+        self._buffers = [buffer for network in networks.values() for buffer in network.buffers()]
+        self._copies = [buffer.clone() for buffer in self._buffers]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Copy the buffers as they are."""
+        if self._buffers:
+            torch._foreach_copy_(self._copies, self._buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write the copies back."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._copies)

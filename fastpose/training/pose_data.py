@@ -1,0 +1,178 @@
+"""Single-person key points for training: the data section of a configuration, its sources and its normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fastpose import _checks, data, skeletons
+from fastpose.data import transforms
+from fastpose.data.keypoint_dataset import KeypointDataset
+from fastpose.data.person import Source
+from fastpose.skeletons import Skeleton
+
+MPII_MEAN = (0.4404, 0.4440, 0.4327)
+"""RGB mean of the MPII training images; the published codes subtract it and divide by nothing."""
+
+# data set -> (training split, validation split, layout of the joints)
+_DEFAULTS = {
+    "lsp": ("train", "test", "mpii"),
+    "lspet": ("train", "val", "mpii"),
+    "mpii": ("train", "val", "mpii"),
+    "coco": ("train", "val", "coco"),
+    "sample": ("train", "val", "coco"),
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+        name: data set (see ``fastpose.data.list()``).
+        root: its folder; empty for the bundled sample.
+        extra: further training sets as "name:folder" (the paper trains LSP on "mpii:..." and "lspet:..." too).
+        annotation: annotation file of "mpii" or "coco"; empty for the usual one.
+        split, validation_split: empty for the data set's own.
+        holdout: LSP-extended has no published split: its last ``holdout`` images are for validation.
+        image_size: side of the square crop in pixels; heatmaps have a quarter of it.
+        crop: crop preset ("exact", or a published one such as "hg_sagan").
+        augmentation: augmentation preset ("sagan_paper", "sagan_released", "newell", "none").
+        mean, std: RGB normalisation of images in 0..1; the published codes only subtract the mean.
+        missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
+        on_error: an unreadable image is to "raise" or to be "skip"ped.
+    """
+
+    name: str = "lsp"
+    root: str = ""
+    annotation: str = ""
+    extra: tuple[str, ...] = ()
+    split: str = ""
+    validation_split: str = ""
+    holdout: int = 200
+    image_size: int = 256
+    crop: str = "exact"
+    augmentation: str = "sagan_paper"
+    mean: tuple[float, ...] = MPII_MEAN
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    missing_images: str = "error"
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
+        _checks.choice("data.missing_images", self.missing_images, ("error", "drop"))
+        for name in (self.name, *(entry.partition(":")[0] for entry in self.extra)):
+            if name not in _DEFAULTS:
+                raise ValueError(_checks.unknown("data set", name, _DEFAULTS))
+        if self.image_size < 32 or self.image_size % 16:
+            raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {self.image_size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"data.mean, data.std: expected 3 numbers each, std > 0, got {self.mean}, {self.std}")
+
+
+def skeleton(config: DataConfig) -> Skeleton:
+    """Return the joints that a network trained on this data predicts; LSP is trained in the 16-joint MPII layout."""
+    return skeletons.get(_DEFAULTS[config.name][2])
+
+
+def split_name(config: DataConfig, purpose: str) -> str:
+    """Return the name of the data set's split for "train" or "validation"."""
+    train, validation, _ = _DEFAULTS[config.name]
+    return (config.split or train) if purpose == "train" else (config.validation_split or validation)
+
+
+def source(config: DataConfig, purpose: str) -> Source:
+    """Return the persons of the main data set for "train" or "validation"."""
+    return _source(config, config.name, config.root, split_name(config, purpose), config.holdout)
+
+
+def _source(config: DataConfig, name: str, root: str, split: str, holdout: int) -> Source:
+    options: dict[str, Any] = {} if name == "sample" else {"missing_images": config.missing_images}
+    if name in ("lsp", "lspet"):
+        options["skeleton"] = "mpii"
+    if name == "lspet":
+        options["holdout"] = holdout
+    if name == config.name and config.annotation:
+        options["annotation"] = config.annotation
+    return data.create(name, root or None, split, **options)
+
+
+def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | JoinedDataset:
+    """Return the augmented training samples of the main data set and of the extra ones."""
+    sources = [source(config, "train")]
+    for entry in config.extra:
+        name, _, root = entry.partition(":")
+        # The main data set is the one validated: nothing of an extra one is held out.
+        sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout=0))
+    _check_skeletons(sources)
+    parts = [_dataset(one, config, seed, config.augmentation) for one in sources]
+    return parts[0] if len(parts) == 1 else JoinedDataset(parts)
+
+
+def validation_dataset(config: DataConfig, seed: int) -> KeypointDataset:
+    """Return the validation samples, not augmented."""
+    return _dataset(source(config, "validation"), config, seed, "none")
+
+
+def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str) -> KeypointDataset:
+    side = config.image_size
+    return KeypointDataset(
+        one,
+        image_size=(side, side),
+        heatmap_size=(side // 4, side // 4),
+        augment=augmentation,
+        crop=config.crop,
+        seed=seed,
+        on_error=config.on_error,
+    )
+
+
+def _check_skeletons(sources: Sequence[Source]) -> None:
+    for one in sources[1:]:
+        if one.skeleton != sources[0].skeleton:
+            raise ValueError(
+                f"data.extra: {one.name} has the joints of {one.skeleton.name!r}, {sources[0].name} those of "
+                f"{sources[0].skeleton.name!r}; expected one layout"
+            )
+
+
+def cut(config: DataConfig, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a person's crop, uint8 (S, S, 3), and the affine map (2, 3) from its heatmap's pixels to the photo's."""
+    crop, side = transforms.crop(config.crop), config.image_size
+    image = crop.cut(photo, center, scale, transforms.PLAIN, (side, side))
+    nothing = np.zeros((0, 2))
+    _, to_image = crop.place(nothing, center, scale, transforms.PLAIN, (side // 4, side // 4))
+    return image, to_image
+
+
+def normalise(images: Tensor, config: DataConfig) -> Tensor:
+    """Return uint8 RGB images (B, 3, H, W) as float32: divided by 255, minus the mean, divided by std."""
+    mean = torch.tensor(config.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(config.std, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+class JoinedDataset(Dataset[dict[str, Tensor]]):
+    """Several key-point data sets as one; an index runs through them in order."""
+
+    def __init__(self, parts: Sequence[KeypointDataset]) -> None:
+        self.parts = tuple(parts)
+        self.source = self.parts[0].source
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        """Return a sample as ``KeypointDataset`` does; its "index" counts within the sample's own data set."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        for part in self.parts:
+            if index < len(part):
+                return part[(epoch, index)]
+            index -= len(part)
+        raise IndexError(f"index beyond the {len(self)} samples of the joined data sets")

@@ -1,0 +1,79 @@
+"""The full state of a run as one nest of values, and back: what a resume point holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastpose.training import checkpoint, randomness
+
+if TYPE_CHECKING:
+    from fastpose.training.loop import Job
+
+
+def take_private(job: Job) -> dict[str, Any]:
+    """Return what each process has of its own: random state and the sums of its log."""
+    return {"random": randomness.capture(), "window": job.window.state_dict()}
+
+
+def take(job: Job, private: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return everything that the next step depends on; ``private`` holds each process's own, by rank."""
+    trainer = job.trainer
+    return {
+        "networks": _states(trainer.networks),
+        "optimizers": _states(trainer.optimizers),
+        "schedulers": _states(trainer.schedulers),
+        "ema": None if job.ema is None else job.ema.state_dict(),
+        "trainer": trainer.state(),
+        "update": job.update.state_dict(),
+        "processes": private,
+        "position": asdict(job.position),
+        "best": job.best.record,
+        "rows": job.logbook.rows,
+    }
+
+
+def put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping[str, Any], config: Any) -> None:
+    """Give a job the state that ``take`` returned.
+
+    Args:
+        job: built from the same recipe.
+        state: of the resume point.
+        source, manifest, config: its file, its manifest and the configuration in use, for messages.
+
+    Raises:
+        ValueError: a network, optimizer or schedule does not fit; one sentence.
+    """
+    trainer = job.trainer
+    for name, network in trainer.networks.items():
+        saved = state["networks"].get(name, {})
+        checkpoint.load_into(network, saved, source=source, manifest=manifest, config=config)
+    _load_all(trainer.optimizers, state["optimizers"], f"checkpoint {source}: optimizers")
+    _load_all(trainer.schedulers, state["schedulers"], f"checkpoint {source}: schedulers")
+    if job.ema is not None:
+        # Switched on only now: the average starts from the weights as they are.
+        job.ema.load_state_dict(state["ema"] or {"average": job.main.state_dict(), "updates": 0})
+    trainer.load_state(state["trainer"])
+    job.update.load_state_dict(state["update"])
+    job.position = type(job.position)(**state["position"])
+    job.best.record = state["best"]
+    if job.place.rank < len(state["processes"]):
+        own = state["processes"][job.place.rank]
+        job.window.load_state_dict(own["window"], job.place.device)
+        randomness.restore(own["random"])
+
+
+def _states(owners: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: dict(owner.state_dict()) for name, owner in owners.items()}
+
+
+def _load_all(owners: Mapping[str, Any], states: Mapping[str, Any], what: str) -> None:
+    for name, owner in owners.items():
+        if name not in states:
+            raise ValueError(f"{what}: {name!r} is missing, found {', '.join(states) or 'none'}")
+        try:
+            owner.load_state_dict(states[name])
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(f"{what}: the state of {name!r} does not fit ({error})") from None

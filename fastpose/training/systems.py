@@ -1,0 +1,77 @@
+"""The published systems by name: which configuration, trainer and estimator belong to each; loaded on first use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastpose import _checks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class System:
+    """One published system.
+
+    Attributes:
+        name: as recipes write it.
+        config: its frozen configuration.
+        trainer: configuration -> trainer (networks, losses, data, the order of updates).
+        network: configuration -> the network whose weights are published, freshly initialised.
+        estimator: (network, configuration, test options or None) -> what ``predict`` calls on photographs.
+        evaluate: (network, configuration) -> results on the configuration's validation data.
+    """
+
+    name: str
+    config: type
+    trainer: Callable[[Any], Any]
+    network: Callable[[Any], nn.Module]
+    estimator: Callable[[nn.Module, Any, Any], Any]
+    evaluate: Callable[[nn.Module, Any], list[Any]]
+
+
+# system -> the module of this package that defines SYSTEM
+_MODULES = {"sagan": "sagan"}
+
+
+def names() -> list[str]:
+    """Return the names of all systems."""
+    return sorted(_MODULES)
+
+
+def get(name: str) -> System:
+    """Return a system by name; ``ValueError`` offers the nearest name."""
+    if name not in _MODULES:
+        raise ValueError(_checks.unknown("system", name, _MODULES))
+    return importlib.import_module(f"fastpose.training.{_MODULES[name]}").SYSTEM
+
+
+def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System, Any, nn.Module]:
+    """Return system, configuration and network (evaluation mode) of weights that a training run wrote.
+
+    ``recipe`` refuses the weights of another recipe.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged file, a manifest without recipe and configuration, or weights that do not fit it.
+    """
+    from fastpose.training import checkpoint
+    from fastpose.training.config import from_dict
+
+    state, manifest = checkpoint.load_weights(path, recipe=recipe)
+    name = manifest.get("system")
+    if name not in _MODULES or not isinstance(manifest.get("config"), dict):
+        raise ValueError(
+            f"checkpoint {path}: names no system and configuration (system {name!r}); "
+            "expected weights that fastpose train wrote"
+        )
+    system = get(name)
+    config: Any = from_dict(system.config, manifest["config"], recipe=str(manifest.get("recipe", "")))
+    network = system.network(config)
+    checkpoint.load_into(network, state, source=path, manifest=manifest)
+    return system, config, network.eval()

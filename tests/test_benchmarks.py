@@ -1,0 +1,360 @@
+"""The benchmarks themselves: cases, other ways, ratios, result files, comparison. Nothing is timed here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+REASON = "the tests run without the benchmarks of the checkout"
+cases = pytest.importorskip("cases", reason=REASON)
+compare = pytest.importorskip("compare", reason=REASON)
+limits = pytest.importorskip("limits", reason=REASON)
+machine = pytest.importorskip("machine", reason=REASON)
+memory = pytest.importorskip("memory", reason=REASON)
+orders = pytest.importorskip("orders", reason=REASON)
+results_file = pytest.importorskip("results_file", reason=REASON)
+summary = pytest.importorskip("summary", reason=REASON)
+systems = pytest.importorskip("systems", reason=REASON)
+
+SMALL = [
+    cases.attention(2, 4, 8, (6, 5), sdpa_twice=True),
+    cases.attention(1, 4, 8, (6, 4), (3, 2)),
+    cases.attention_residual(1, 4, 8, (5, 5)),
+    cases.attention_rows(1, 4, (8, 8)),
+    cases.render((2, 3, 9, 7), 2.0),
+    cases.render((2, 3, 9, 7), 2.0, out=True),
+    cases.depth_maps((2, 3, 12, 9), 1.0),
+    cases.mse_loss((2, 3, 9, 7), 1.0),
+    cases.mse_loss((2, 4, 3, 9, 7), 1.0),
+    *(cases.decode((2, 3, 24, 20), method) for method in ("argmax", "quarter", "dark", "softargmax")),
+    cases.flip_average((2, 17, 6, 4)),
+    cases.descriptor(3, 5),
+    cases.descriptor(3, 5, 2),
+]
+CPU_JOBS = [job for job in orders.jobs(SMALL) if job.device == "cpu"]
+PUBLISHED = (*cases.ATTENTION, *cases.HEATMAP, *cases.GEOMETRY)
+
+
+def timing(provider: str, median: float, **labels) -> dict:
+    names = {"operation": "op", "size": "s", "device": "cpu", "dtype": "float32", "order": "forward"} | labels
+    spread = {"q1_s": 0.99 * median, "q3_s": 1.01 * median, "rounds": 3, "iterations": 1, "floor_s": 0.5}
+    return {**names, "provider": provider, "median_s": median, **spread}
+
+
+@pytest.fixture
+def results() -> dict:
+    found = results_file.empty(machine.describe(), [0.1, 0.1, 0.1])
+    found["timings"] = [timing("reference", 4.0), timing("cpu", 1.0), timing("sdpa", 3.0), timing("blocked", 2.0)]
+    found["limits"] = [{"device": "cpu", "name": "write 1 MiB", "unit": "GB/s", "value": 10.0}]
+    labels = {name: found["timings"][0][name] for name in (*summary.NAMES, "provider")}
+    found["memory"] = [{**labels, "extra_bytes": 3 * 2**20}]
+    found["skipped"] = [{**labels, "reason": "it serves CUDA tensors, got cpu"}]
+    summary.complete(found)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------- cases and jobs
+
+
+def forward_jobs() -> list:
+    return [job for job in CPU_JOBS if job.order == cases.FORWARD and job.provider != results_file.REFERENCE]
+
+
+@pytest.mark.parametrize("job", forward_jobs(), ids=str)
+def test_every_way_computes_what_the_reference_does(job):
+    tensors = job.case.make("cpu")
+    expected = orders.Job(job.case, "cpu", job.order, results_file.REFERENCE).run(tensors).clone()
+    try:
+        with orders.reasons():
+            found = torch.as_tensor(job.run(tensors))
+    except orders.NotSupported as reason:
+        pytest.skip(str(reason))
+    torch.testing.assert_close(found.to(expected), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("job", [job for job in CPU_JOBS if job.order != cases.FORWARD], ids=str)
+def test_derivatives_are_finite_wherever_they_are_timed(job):
+    try:
+        call = orders.prepare(job)
+        with orders.reasons():
+            gradients = call()
+    except orders.NotSupported as reason:
+        pytest.skip(str(reason))
+    found = [gradient for gradient in gradients if gradient is not None]
+    assert found
+    assert all(bool(gradient.isfinite().all()) for gradient in found)
+
+
+def test_a_case_has_a_name_of_its_own():
+    names = [(case.operation, case.size, case.dtype) for case in PUBLISHED]
+    assert len(names) == len(set(names))
+
+
+def test_every_operation_is_benchmarked():
+    from fastpose import ops
+
+    timed = {case.operation for case in PUBLISHED}
+    assert set(ops.operations()) <= timed
+
+
+def test_every_backend_of_the_table_is_a_provider():
+    case = cases.ATTENTION[0]
+    providers = {job.provider for job in orders.jobs([case])}
+    assert {"reference", "cpu", "sdpa", "blocked"} <= providers
+    assert orders.backends(case)[0] == "reference"
+
+
+def test_attention_counts_multiply_adds_per_pair():
+    work = cases.attention_work(2, 3, 5, 10, 7, cases.ORDERS)
+    pairs = 2 * 2 * 10 * 7
+    assert work[cases.FORWARD].flop == pairs * 8
+    assert work[cases.BACKWARD].flop == pairs * (8 + 19)
+    assert work[cases.DOUBLE].flop == pairs * 55
+
+
+def test_a_backend_that_cannot_serve_gives_its_reason():
+    job = orders.Job(SMALL[0], "cpu", cases.FORWARD, "cudda")
+    with pytest.raises(orders.NotSupported, match="unknown backend 'cudda'"), orders.reasons():
+        orders.prepare(job)()
+
+
+def test_memory_of_linear_attention_is_less_than_the_map_that_the_reference_stores():
+    size = (1, 4, 8, (40, 40))
+    found = {}
+    for provider in ("reference", "cpu"):
+        records = memory.in_subprocess("cpu", provider, size)
+        if "reason" in records[0]:
+            pytest.skip(records[0]["reason"])
+        found[provider] = {record["order"]: record["extra_bytes"] for record in records}
+    whole_map = 4 * 1600**2
+    assert found["reference"]["forward"] >= 0.9 * whole_map
+    assert max(found["cpu"].values()) < 0.5 * whole_map
+
+
+@pytest.mark.parametrize("order", ["forward", "training step"])
+def test_the_usual_way_of_a_system_is_the_same_network(order):
+    tiny = {"width": 16, "depth": 2, "modules": 1}
+    size = systems.Size("tiny", 2, 32, {**tiny, "stacks": 2}, {**tiny, "sarm": "B"})
+    built = [systems.build(size, "cpu", provider) for provider in (results_file.REFERENCE, "fastpose")]
+    for trained in built:
+        trained.call(order)()
+    usual, ours = (trained.generator(trained.image)[-1] for trained in built)
+    torch.testing.assert_close(ours, usual, rtol=1e-3, atol=1e-4)
+    assert systems.flop(size, "training step") > 5 * systems.flop(size, "forward") > 0
+
+
+# ------------------------------------------------------------------------------------------------ limits and ratios
+
+
+def test_floor_is_the_longer_of_arithmetic_and_traffic(monkeypatch):
+    measured = limits.Limits()
+    monkeypatch.setattr(limits, "matrix_product", lambda *_, **__: 1e9)
+    monkeypatch.setattr(limits, "multiply_add", lambda: 2e9)
+    monkeypatch.setattr(limits, "bandwidth", lambda device, kind, size: 1e6 if kind == "read" else 2e6)
+    assert measured.floor("cpu", "float32", cases.Work(flop=4e9)) == 2.0
+    assert measured.floor("cpu", "float32", cases.Work(read=3e6, written=2e6)) == 4.0
+    assert measured.floor("cpu", "float32", cases.Work(flop=1e9, read=3e6, written=2e6)) == 4.0
+    names = [record["name"] for record in measured.records]
+    assert names == ["torch.mm float32", "multiply-add in registers", "read 4 MiB", "write 2 MiB"]
+    assert measured.records[1]["value"] == 2.0
+
+
+def test_a_limit_is_measured_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(limits, "bandwidth", lambda *given: calls.append(given) or 1e9)
+    measured = limits.Limits()
+    for size in (30e6, 34e6, 35e6):
+        measured.memory("cpu", "write", size)
+    assert calls == [("cpu", "write", 32 * 2**20)]
+
+
+def test_multiply_add_measures_a_rate():
+    rate = limits.multiply_add()
+    assert 1e8 < rate < 1e14
+
+
+def test_ratios_are_to_the_reference_and_to_the_fastest_other_way(results):
+    mine = results["timings"][1]
+    assert mine["times_reference"] == 4.0
+    assert mine["times_best_other"] == 2.0
+    assert mine["share_of_limit"] == 0.5
+
+
+def test_a_group_without_rivals_has_no_ratio():
+    found = {"timings": [timing("cpu", 1.0)]}
+    summary.complete(found)
+    assert found["timings"][0]["times_reference"] is None
+    assert found["timings"][0]["times_best_other"] is None
+
+
+def test_summary_shows_wins_and_losses(results):
+    lost = [timing("reference", 1.0, size="t"), timing("cpu", 2.0, size="t")]
+    results["timings"] += lost
+    summary.complete(results)
+    text = "\n".join(summary.lines(results))
+    assert "2000 (blocked)  2.00" in text
+    assert "faster in 1 of 2 cases, slower in 1" in text
+    marked = [line for line in text.splitlines() if line.endswith("slower")]
+    assert len(marked) == 1
+    assert marked[0].split()[0] == "t"
+    assert "not measured (1x): reference: it serves CUDA tensors" in text
+
+
+def test_a_busy_machine_is_named(results):
+    assert "busy" not in "\n".join(summary.lines(results))
+    results["load"]["before"] = [1000.0, 1.0, 1.0]
+    assert "do not publish" in "\n".join(summary.lines(results))
+
+
+# ----------------------------------------------------------------------------------------------------- result files
+
+
+def test_a_written_file_reads_back(results, tmp_path):
+    path = results_file.write(results, tmp_path / "new" / "a.json")
+    assert results_file.read(path) == results
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("results/*.json")), ids=lambda path: path.stem)
+def test_files_in_the_results_folder_follow_the_schema(path):
+    if path == results_file.SCHEMA:
+        assert json.loads(path.read_text())["properties"]["format"] == {"const": results_file.FORMAT}
+    else:
+        results_file.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: found.pop("load"), "expected a field 'load'"),
+        (lambda found: found.update(format=2), "expected 1, got 2"),
+        (lambda found: found.update(note="x"), "unknown field 'note'"),
+        (lambda found: found["timings"][0].update(median_s=0.0), r"timings\[0\].median_s: expected more than 0"),
+        (lambda found: found["timings"][0].update(median_s=float("nan")), "expected a finite number"),
+        (lambda found: found["timings"][1].update(rounds="3"), r"timings\[1\].rounds: expected integer, got str"),
+        (lambda found: found["timings"][1].update(rounds=True), "expected integer, got bool"),
+        (lambda found: found["timings"][0].update(order="sideways"), "expected one of"),
+        (lambda found: found["memory"][0].update(extra_bytes=-1), "expected at least 0"),
+        (lambda found: found["machine"]["versions"].pop("torch"), "expected a field 'torch'"),
+        (lambda found: found["machine"]["versions"].update(numpy=2), "versions.numpy: expected string"),
+    ],
+)
+def test_a_file_off_the_schema_is_refused_by_name(results, change, words):
+    change(results)
+    with pytest.raises(ValueError, match=words):
+        results_file.check(results)
+
+
+def test_names_of_result_files():
+    assert results_file.path_of("xeon-2026").name == "xeon-2026.json"
+    assert results_file.path_of("xeon.json").parent == FOLDER / "results"
+    assert results_file.path_of("/tmp/x.json") == Path("/tmp/x.json")
+    for bad in ("schema", "a b", ""):
+        with pytest.raises(ValueError, match="--save-results"):
+            results_file.path_of(bad)
+
+
+# ------------------------------------------------------------------------------------------------------- comparison
+
+
+def saved(results: dict, path: Path, *, factor: float = 1.0, provider: str = "cpu") -> str:
+    changed = copy.deepcopy(results)
+    for entry in changed["timings"]:
+        if entry["provider"] == provider:
+            for field in ("median_s", "q1_s", "q3_s"):
+                entry[field] *= factor
+    summary.complete(changed)
+    return str(results_file.write(changed, path))
+
+
+def test_compare_accepts_what_did_not_grow(results, tmp_path, capsys):
+    old, new = saved(results, tmp_path / "old.json"), saved(results, tmp_path / "new.json", factor=1.05)
+    assert compare.main([old, new]) == 0
+    assert "1.05" in capsys.readouterr().out
+
+
+def test_compare_fails_on_a_regression_and_names_it(results, tmp_path, capsys):
+    old, new = saved(results, tmp_path / "old.json"), saved(results, tmp_path / "new.json", factor=1.5)
+    assert compare.main([old, new]) == 1
+    assert "regression: op s cpu float32 forward cpu takes 1.50 times as long" in capsys.readouterr().err
+    assert compare.main([old, new, "--tolerance", "0.6"]) == 0
+
+
+def test_compare_ignores_what_is_not_ours(results, tmp_path):
+    old = saved(results, tmp_path / "old.json")
+    assert compare.main([old, saved(results, tmp_path / "new.json", factor=3.0, provider="sdpa")]) == 0
+
+
+def test_compare_does_not_take_noise_for_a_regression(results, tmp_path):
+    results["timings"][1]["q3_s"] = 2.0
+    old, new = saved(results, tmp_path / "old.json"), saved(results, tmp_path / "new.json", factor=1.5)
+    assert compare.main([old, new]) == 0
+
+
+def test_compare_across_machines_takes_ratios(results, tmp_path, capsys):
+    old = saved(results, tmp_path / "old.json")
+    results["machine"]["processor"] = "another"
+    same = saved(results, tmp_path / "same.json", factor=1.0)
+    assert compare.main([old, same]) == 2
+    assert "--relative" in capsys.readouterr().err
+    assert compare.main([old, same, "--relative"]) == 0
+    assert compare.main([old, saved(results, tmp_path / "slow.json", factor=2.0), "--relative"]) == 1
+
+
+def test_compare_refuses_files_without_a_common_case(results, tmp_path, capsys):
+    old = saved(results, tmp_path / "old.json")
+    for entry in results["timings"]:
+        entry["size"] = "other"
+    assert compare.main([old, saved(results, tmp_path / "new.json")]) == 2
+    assert "no number in common" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_compare_refuses_what_is_no_result_file(content, tmp_path, capsys):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    assert compare.main([str(path), str(path)]) == 2
+    assert "compare.py: " in capsys.readouterr().err
+
+
+def test_compare_runs_as_a_script(results, tmp_path):
+    old = saved(results, tmp_path / "old.json")
+    done = subprocess.run(
+        [sys.executable, FOLDER / "compare.py", old, old], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ratio" in done.stdout
+
+
+# --------------------------------------------------------------------------------------------------- how they start
+
+
+def collected(*options: str) -> str:
+    """What pytest would run, by name."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options]
+    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_benchmark_only_collects_the_benchmarks_alone():
+    found = collected("--benchmark-only", "--save-results=x")
+    assert "benchmarks/test_attention.py" in found
+    assert "tests/test_" not in found.replace("benchmarks/test_", "")
+
+
+def test_plain_pytest_leaves_the_benchmarks_out():
+    assert "benchmarks/test_" not in collected("benchmarks", "tests/test_benchmarks.py").replace("tests/", "")
+
+
+def test_gpu_script_is_polite_without_a_gpu():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run([FOLDER / "gpu.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "nothing was done" in done.stdout

@@ -1,0 +1,201 @@
+"""Configurations: types from annotations, one sentence per error, recipes from YAML."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from fastpose.training import config
+from fastpose.training.config import RunConfig, apply_overrides, from_dict, to_dict
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: str = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Model:
+    stacks: int = 4
+    sizes: tuple[int, ...] = (64, 32)
+    positions: tuple[tuple[int, int], ...] = ()
+    kind: Literal["plain", "attention"] = "plain"
+    width: int | None = None
+    options: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    optimizer: Optimizer = Optimizer()
+    model: Model = Model()
+    root: Path | None = None
+    flip: bool = True
+    title: str = ""
+
+
+def overridden(*overrides: str) -> Config:
+    return apply_overrides(Config(), overrides, "toy/a")
+
+
+@pytest.mark.parametrize(
+    ("override", "get", "expected"),
+    [
+        ("optimizer.lr=1e-4", lambda c: c.optimizer.lr, 1e-4),
+        ("optimizer.lr=1", lambda c: c.optimizer.lr, 1.0),
+        ("optimizer=sgd", lambda c: c.optimizer.name, "sgd"),
+        ("optimizer.betas=0.5,0.9", lambda c: c.optimizer.betas, (0.5, 0.9)),
+        ("run.epochs=1_000", lambda c: c.run.epochs, 1000),
+        ("run.deterministic=yes", lambda c: c.run.deterministic, True),
+        ("flip=0", lambda c: c.flip, False),
+        ("flip=Off", lambda c: c.flip, False),
+        ("model.sizes=8,4,2", lambda c: c.model.sizes, (8, 4, 2)),
+        ("model.sizes=[8, 4]", lambda c: c.model.sizes, (8, 4)),
+        ("model.sizes=(8,)", lambda c: c.model.sizes, (8,)),
+        ("model.sizes=8", lambda c: c.model.sizes, (8,)),
+        ("model.sizes=", lambda c: c.model.sizes, ()),
+        ("model.positions=(1,2),(3,4)", lambda c: c.model.positions, ((1, 2), (3, 4))),
+        ("model.positions=[[1,2]]", lambda c: c.model.positions, ((1, 2),)),
+        ("model.kind=attention", lambda c: c.model.kind, "attention"),
+        ("model.width=128", lambda c: c.model.width, 128),
+        ("model.width=none", lambda c: c.model.width, None),
+        ("root=data/a = b", lambda c: c.root, Path("data/a = b")),
+        ("root=null", lambda c: c.root, None),
+        ("title=none", lambda c: c.title, "none"),
+        ("title=", lambda c: c.title, ""),
+    ],
+)
+def test_an_override_takes_the_type_of_its_field(override: str, get: Any, expected: Any) -> None:
+    found = get(overridden(override))
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("model.stack=2", "unknown key 'model.stack' for recipe toy/a; did you mean 'model.stacks'"),
+        ("nothing.like=2", "unknown key 'nothing.like' for recipe toy/a; known: run, optimizer, model, root, flip"),
+        ("model.zzzz=2", "unknown key 'model.zzzz' for recipe toy/a; did you mean"),
+        ("model.stacks=two", "model.stacks: expected an integer, got 'two'"),
+        ("model.stacks=1.5", "model.stacks: expected an integer, got '1.5'"),
+        ("optimizer.lr=fast", "optimizer.lr: expected a number, got 'fast'"),
+        ("optimizer.lr=nan", "optimizer.lr: expected a finite number, got 'nan'"),
+        ("flip=maybe", "flip: expected true or false, got 'maybe'"),
+        ("optimizer.betas=0.5", r"optimizer.betas: expected 2 values \(a number, a number\), got"),
+        ("model.sizes=8,x", r"model.sizes\[1\]: expected an integer, got 'x'"),
+        ("model.sizes={a: 1", "model.sizes: expected a list such as 1,2,3"),
+        ("model.kind=plane", "model.kind: expected one of plain, attention, got 'plane'; did you mean 'plain'"),
+        ("model.width=x", "model.width: expected an integer or none, got 'x'"),
+        ("run.batch_size=0", "run.batch_size: expected 1 or more, got 0"),
+        ("run.precision=fp8", "run.precision: expected one of fp32, bf16, fp16, got 'fp8'"),
+        ("run.ema=1", r"run.ema: expected a decay in \[0, 1\), got 1.0"),
+        ("model=4", "model: a section takes no value itself; set one of model.stacks"),
+        ("epochs", "override 'epochs': expected key=value"),
+        ("=3", "override '=3': expected key=value"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        overridden(override)
+    assert "\n" not in str(caught.value)
+
+
+def test_later_overrides_win_and_the_original_is_untouched() -> None:
+    original = Config()
+    changed = apply_overrides(original, ["model.stacks=1", "model.stacks=2"])
+    assert (changed.model.stacks, original.model.stacks) == (2, 4)
+    with pytest.raises(FrozenInstanceError):
+        changed.flip = False  # type: ignore[misc]
+
+
+def test_a_configuration_survives_dict_and_yaml() -> None:
+    original = overridden("model.positions=(1,2),(3,4)", "root=/tmp/ä b", "optimizer.lr=3e-5", "model.width=none")
+    assert from_dict(Config, to_dict(original)) == original
+    assert from_dict(Config, config.read_yaml(config.to_yaml(original), "x")) == original
+
+
+def test_a_section_in_yaml_may_be_named_alone() -> None:
+    assert from_dict(Config, {"optimizer": "sgd"}).optimizer == Optimizer("sgd")
+    with pytest.raises(ValueError, match="model: expected a section of keys, got 'big'"):
+        from_dict(Config, {"model": "big"})
+
+
+def test_differences_names_dotted_keys() -> None:
+    changed = config.differences(to_dict(Config()), to_dict(overridden("model.stacks=2", "flip=no")))
+    assert changed == {"model.stacks": (4, 2), "flip": (True, False)}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: &x 1\nb: *x", "x, line 1: anchors and aliases are not allowed"),
+        ("a: 1\na: 2", "x, line 2: the key 'a' stands twice"),
+        ("a: [1", "x, line 1"),
+        ("a: !!python/object/apply:os.getcwd []", "x, line 1"),
+        ("a: b: c", "x, line 1"),
+        ("[" * 5000, "x"),
+    ],
+)
+def test_yaml_beyond_plain_values_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        config.read_yaml(text, "x")
+    assert "\n" not in str(caught.value)
+
+
+GOOD = "system: toy\ndescription: A row.\npaper: {PCK: 94.3}\nconfig:\n  model: {stacks: 2}\n"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_file_of_ones_own(tmp_path: Path) -> None:
+    found = config.load_recipe(written(tmp_path, GOOD), ["flip=no"], config_class=Config)
+    assert (found.name, found.system, found.paper) == ("mine", "toy", {"PCK": 94.3})
+    assert (found.config.model.stacks, found.config.flip) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- 1", "expected the keys system, description, paper, config, got list"),
+        ("", "expected the keys system, description, paper, config, got NoneType"),
+        (GOOD + "extras: 1", "unknown key 'extras'"),
+        ("config: {}", "'system' must name a system"),
+        ("system: toy\nconfig: 3", "'config' must be a section of keys, got 3"),
+        (GOOD.replace("94.3", "high"), "'paper' must map protocols to numbers"),
+        (GOOD.replace("stacks", "stack"), "unknown key 'model.stack' for recipe mine; did you mean 'model.stacks'"),
+    ],
+)
+def test_a_malformed_recipe_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        config.load_recipe(written(tmp_path, text), config_class=Config)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_offers_the_nearest() -> None:
+    names = config.list_recipes()
+    if not names:
+        pytest.skip("the package holds no recipes")
+    with pytest.raises(ValueError, match=f"unknown recipe .*did you mean '{names[0]}'"):
+        config.load_recipe(names[0] + "x", config_class=Config)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        config.load_recipe("absent.yaml", config_class=Config)
+
+
+def test_a_recipe_is_copied_but_nothing_is_overwritten(tmp_path: Path) -> None:
+    names = config.list_recipes()
+    if not names:
+        pytest.skip("the package holds no recipes")
+    copy = config.copy_recipe(names[0], tmp_path)
+    assert config.read_yaml(copy.read_text(), "copy")["system"] == names[0].partition("/")[0]
+    with pytest.raises(ValueError, match="exists already"):
+        config.copy_recipe(names[0], tmp_path)

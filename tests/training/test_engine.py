@@ -1,0 +1,242 @@
+"""The loop: what it writes, when it evaluates and saves, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy_system
+
+from fastpose.training import checkpoint, engine, randomness, resume_point
+from fastpose.training.phases import NonFiniteError
+
+SHORT = ("run.epochs=1", "data.length=16")
+
+
+def rows(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def test_a_run_leaves_the_promised_folder(tmp_path: Path) -> None:
+    result = toy_system.train(tmp_path)
+    assert result.folder == tmp_path / "toy" / "points" / "run"
+    for name in ("config.yaml", "environment.json", "metrics.csv", "curves.png", "report.html", "samples/grey.png"):
+        assert (result.folder / name).stat().st_size > 0, name
+    for name in ("best", "last"):
+        state, manifest = checkpoint.load_weights(result.folder / "weights" / f"{name}.safetensors")
+        toy_system.ToyTrainer(toy_system.ToyConfig()).networks["generator"].load_state_dict(state)
+        assert (manifest["recipe"], manifest["network"], manifest["config"]["lr"]) == ("toy/points", "generator", 0.01)
+    assert (result.stopped, result.code, result.step, result.epoch) == ("finished", 0, 24, 2)
+    assert [row["step"] for row in rows(result.folder, "train")] == list(range(3, 25, 3))
+    assert [row["step"] for row in rows(result.folder, "evaluation")] == [12, 24]
+    assert rows(result.folder, "train")[-1]["lr.generator"] == 0.005
+    assert "minus the mean square error" in (result.folder / "report.html").read_text()
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+    first, second = (toy_system.train(tmp_path / name).folder for name in "ab")
+    names = ["metrics.csv", "metrics.jsonl", "config.yaml", "environment.json"]
+    names += [f"weights/{which}.{suffix}" for which in ("best", "last") for suffix in ("safetensors", "json")]
+    names += [f"state/{path.name}" for path in (first / "state").iterdir()]
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert toy_system.state_hash(first) != toy_system.state_hash(toy_system.train(tmp_path / "c", "run.seed=1").folder)
+
+
+def test_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None:
+    often = toy_system.train(tmp_path / "a", "run.evaluate_every=1", "run.log_every=1").folder
+    once = toy_system.train(tmp_path / "b", "run.evaluate_every=0", "run.log_every=24").folder
+    states = [checkpoint.load_weights(run / "weights" / "last.safetensors")[0] for run in (often, once)]
+    assert checkpoint.hash_tensors(states[0]) == checkpoint.hash_tensors(states[1])
+    assert len(rows(once, "evaluation")) == 1  # the last epoch always is
+
+
+def test_the_batches_do_not_depend_on_workers(tmp_path: Path) -> None:
+    pair = [toy_system.train(tmp_path / str(n), *SHORT, f"run.workers={n}").folder for n in (0, 2)]
+    assert toy_system.state_hash(pair[0]) == toy_system.state_hash(pair[1])
+
+
+def test_accumulation_groups_batches(tmp_path: Path) -> None:
+    result = toy_system.train(tmp_path, "run.accumulate=5", "run.epochs=1", "run.log_every=1")
+    assert result.step == 2  # 12 batches; the two that are left over make no step
+    with pytest.raises(ValueError, match=r"run\.accumulate: 13 batches of 4 make one step, the epoch has 12"):
+        toy_system.train(tmp_path, "run.accumulate=13")
+
+
+def train_scored(folder: Path, scores: list[float], *overrides: str, mode: str = "max") -> engine.FitResult:
+    recipe = toy_system.recipe(f"run.epochs={len(scores)}", "data.length=4", *overrides)
+
+    def make() -> toy_system.ToyTrainer:
+        trainer = toy_system.ToyTrainer(recipe.config)
+        trainer.scores, trainer.monitor_mode = list(scores), mode
+        return trainer
+
+    return engine.launch(recipe, make, out=folder, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mode", "epoch"),
+    [([1.0, 3.0, 2.0], "max", 2), ([1.0, math.nan, 0.5], "max", 1), ([math.nan, 2.0, 1.0], "min", 3)],
+)
+def test_best_follows_the_monitor_and_ignores_nan(tmp_path: Path, scores: list[float], mode: str, epoch: int) -> None:
+    result = train_scored(tmp_path, scores, mode=mode)
+    assert result.best is not None
+    assert result.best["epoch"] == epoch
+    _, manifest = checkpoint.load_weights(result.folder / "weights" / "best.safetensors")
+    assert (manifest["step"], manifest["results"][0]["value"]) == (epoch, scores[epoch - 1])
+
+
+def test_nothing_but_nan_has_no_best(tmp_path: Path) -> None:
+    result = train_scored(tmp_path, [math.nan, math.nan])
+    assert result.best is None
+    assert not (result.folder / "weights" / "best.safetensors").exists()
+    assert rows(result.folder, "evaluation")[0]["value"] is None
+
+
+def test_a_monitor_that_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_system.ToyTrainer, "monitor", "scores")
+    with pytest.raises(ValueError, match="unknown monitor 'scores'; did you mean 'score'"):
+        toy_system.train(tmp_path, *SHORT)
+
+
+def test_a_run_shorter_than_its_log_interval_has_a_row(tmp_path: Path) -> None:
+    run = toy_system.train(tmp_path, *SHORT, "run.log_every=100").folder
+    assert [(row["step"], row["epoch"]) for row in rows(run, "train")] == [(4, 1)]
+    assert (run / "curves.png").is_file()
+
+
+def test_limits_stop_and_evaluate(tmp_path: Path) -> None:
+    result = toy_system.train(tmp_path, "run.max_steps=5")
+    assert (result.stopped, result.step, result.code) == ("max_steps", 5, 0)
+    assert [row["step"] for row in rows(result.folder, "evaluation")] == [5]
+    late = toy_system.train(tmp_path, "run.max_minutes=0.000001")
+    assert (late.stopped, late.step) == ("max_minutes", 1)
+
+
+def test_checkpoints_by_steps_and_epochs(tmp_path: Path) -> None:
+    run = toy_system.train(tmp_path, "run.epochs=3", "run.checkpoint_every=2", "run.checkpoint_steps=5").folder
+    assert [path.stem[-2:] for path in resume_point.saves(run / "state")] == ["35", "36"]
+
+
+@pytest.mark.parametrize("name", ["generator", "critic", "penalty"])
+def test_a_passing_nan_is_skipped_and_reaches_nothing(tmp_path: Path, name: str) -> None:
+    overrides = (f"poison={name}", "poison_from=4", "poison_to=6", "run.ema=0.9")
+    result = toy_system.train(tmp_path, *overrides)
+    state, _ = resume_point.load(result.folder / "state")
+    which = "generator" if name == "generator" else "critic"
+    assert state["update"]["skipped"][which] == 2
+    for weights in ("best", "last"):
+        tensors, _ = checkpoint.load_weights(result.folder / "weights" / f"{weights}.safetensors")
+        assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
+    values = [value for row in rows(result.folder, "train") for value in row.values()]
+    assert None not in values
+    assert rows(result.folder, "train")[-1]["skipped"] == 2
+
+
+def test_a_nan_that_stays_ends_the_run_after_saving(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 6: 3 updates of 'critic' in a row .*penalty nan.*samples \d+, \d+"):
+        toy_system.train(tmp_path, "poison=penalty", "poison_from=4", "run.skip_nonfinite=3")
+    (run,) = (tmp_path / "toy" / "points").iterdir()
+    state, _ = resume_point.load(run / "state")
+    assert state["position"]["step"] == 6
+    assert all(bool(torch.isfinite(value).all()) for value in state["networks"]["generator"].values())
+
+
+def test_broken_statistics_and_numbers_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = toy_system.ToyTrainer.step
+
+    def poisoned(self: Any, batch: dict[str, torch.Tensor], update: Any) -> dict[str, torch.Tensor]:
+        if self.count == 3:
+            batch = batch | {"x": batch["x"] * float("nan")}
+        return original(self, batch, update)
+
+    monkeypatch.setattr(toy_system.ToyTrainer, "step", poisoned)
+    run = toy_system.train(tmp_path).folder
+    state, _ = resume_point.load(run / "state")
+    assert all(bool(torch.isfinite(value).all()) for value in state["networks"]["generator"].values())
+    assert math.isfinite(state["trainer"]["k"])
+    assert state["update"]["skipped"] == {"generator": 1, "critic": 1}
+
+
+def test_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
+    recipe = toy_system.recipe("run.skip_nonfinite=3", "run.checkpoint_steps=1")
+
+    def make() -> toy_system.ToyTrainer:
+        trainer = toy_system.ToyTrainer(recipe.config)
+        trainer.optimizers["generator"].param_groups[0]["lr"] = math.inf
+        return trainer
+
+    with pytest.raises(NonFiniteError, match="step 1: weights of 'generator' are not finite and were not saved"):
+        engine.launch(recipe, make, out=tmp_path, progress=False)
+    (run,) = (tmp_path / "toy" / "points").iterdir()
+    assert list((run / "weights").iterdir()) == list((run / "state").iterdir()) == []
+
+
+def test_a_bad_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size"):
+        toy_system.train(tmp_path / "runs", "run.batch_size=100")
+    with pytest.raises(ValueError, match=r"run\.device: expected auto, cpu"):
+        toy_system.train(tmp_path / "runs", "run.device=abacus")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_average_is_what_is_published(tmp_path: Path) -> None:
+    run = toy_system.train(tmp_path, "run.ema=0.99").folder
+    weights, manifest = checkpoint.load_weights(run / "weights" / "last.safetensors")
+    state, _ = resume_point.load(run / "state")
+    assert manifest["averaged"] is True
+    assert checkpoint.hash_tensors(weights) == checkpoint.hash_tensors(state["ema"]["average"])
+    assert checkpoint.hash_tensors(weights) != checkpoint.hash_tensors(state["networks"]["generator"])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bits_train(tmp_path: Path, precision: str) -> None:
+    result = toy_system.train(tmp_path, f"run.precision={precision}", *SHORT)
+    assert math.isfinite(result.results[0].value)
+
+
+def test_deterministic_is_switched_back(tmp_path: Path) -> None:
+    toy_system.train(tmp_path, *SHORT, "run.deterministic=yes")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_callers_random_state_can_be_kept() -> None:
+    with randomness.preserved():
+        first = torch.rand(2)
+    assert torch.equal(torch.rand(2), first)
+
+
+def test_memory_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, resident = toy_system.ToyTrainer.step, {}
+
+    def measured(self: Any, batch: Any, update: Any) -> Any:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        resident[self.count] = pages
+        return original(self, batch, update)
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the resident memory of a process is read from /proc")
+    monkeypatch.setattr(toy_system.ToyTrainer, "step", measured)
+    toy_system.train(tmp_path, "run.epochs=40", "run.evaluate_every=0", "run.checkpoint_every=40")
+    assert resident[450] / resident[250] < 1.02
+
+
+def test_tensorboard_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match=r"run\.tensorboard: tensorboard is not installed; pip install"):
+        toy_system.train(tmp_path / "runs", *SHORT, "run.tensorboard=yes")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_lines_instead_of_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_system.train(tmp_path, *SHORT, "run.print_seconds=0", "run.log_every=1", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].startswith("step 2/4  epoch 1/1  ")
+    assert "pose " in lines[1]
+    assert lines[-1].startswith("epoch 1  step 4  score ")

@@ -1,0 +1,197 @@
+"""One update: whose gradients, what precision, what happens to values that are not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fastpose.training.ema import Ema
+from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite
+
+
+def networks() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {"generator": nn.Linear(3, 3), "critic": nn.Linear(3, 1)}
+
+
+def create(nets: dict[str, nn.Module], lr: float = 0.1, **options: Any) -> Update:
+    optimizers = {name: torch.optim.SGD(net.parameters(), lr=lr) for name, net in nets.items()}
+    return Update(nets, optimizers, main="generator", **options)
+
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+
+
+def adversarial(nets: dict[str, nn.Module]) -> Tensor:
+    return nets["critic"](nets["generator"](X)).square().mean()
+
+
+def copies(net: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in net.parameters()]
+
+
+def test_a_generators_loss_leaves_nothing_in_the_critic() -> None:
+    nets = networks()
+    before = copies(nets["critic"])
+    assert create(nets)("generator", adversarial(nets)) is True
+    assert all(parameter.grad is None for net in nets.values() for parameter in net.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, nets["critic"].parameters(), strict=True))
+
+
+def test_an_update_is_what_plain_torch_does() -> None:
+    nets, plain = networks(), networks()
+    create(nets)("generator", adversarial(nets))
+    adversarial(plain).backward()
+    torch.optim.SGD(plain["generator"].parameters(), lr=0.1).step()
+    assert torch.equal(nets["generator"].weight, plain["generator"].weight)
+
+
+def test_backward_may_come_in_parts() -> None:
+    nets, plain = networks(), networks()
+    update = create(nets)
+    first, second = nets["critic"](X).mean(), nets["critic"](X * 2).square().mean()
+    update.backward("critic", first)
+    update.backward("critic", second)
+    update.step("critic")
+    create(plain)("critic", plain["critic"](X).mean() + plain["critic"](X * 2).square().mean())
+    assert torch.allclose(nets["critic"].weight, plain["critic"].weight, atol=1e-7)
+
+
+def test_accumulation_equals_the_larger_batch() -> None:
+    nets, plain = networks(), networks()
+    update = create(nets, accumulate=2)
+    for number, part in enumerate((X[:2], X[2:])):
+        update.begin(1, None, last=number == 1)
+        assert update.steps_now == (number == 1)
+        assert update("critic", nets["critic"](part).square().mean()) is (number == 1)
+    create(plain)("critic", plain["critic"](X).square().mean())
+    assert torch.allclose(nets["critic"].weight, plain["critic"].weight, atol=1e-7)
+
+
+def test_clipping_bounds_the_step() -> None:
+    nets = networks()
+    before = copies(nets["critic"])
+    create(nets, lr=1.0, clip_norm=0.01)("critic", 1000 * nets["critic"](X).square().mean())
+    moved = torch.cat([(a - b.detach()).flatten() for a, b in zip(before, nets["critic"].parameters(), strict=True)])
+    assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_wrong_names_and_losses_are_one_sentence() -> None:
+    nets = networks()
+    update = create(nets)
+    with pytest.raises(ValueError, match="unknown optimizer 'critics'; did you mean 'critic'"):
+        update("critics", adversarial(nets))
+    with pytest.raises(ValueError, match="unknown network 'x'"):
+        update.network("x")
+    with pytest.raises(ValueError, match=r"expected a scalar with gradient, got shape \(4, 1\)"):
+        update("critic", nets["critic"](X))
+    with pytest.raises(ValueError, match="got a value that depends on no parameter"):
+        update("critic", torch.tensor(1.0))
+    with pytest.raises(ValueError, match="step without a backward"):
+        update.step("critic")
+    with pytest.raises(ValueError, match="reaches no parameter of the optimizer 'generator'"):
+        update("generator", nets["critic"](X).mean())
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
+    nets = networks()
+    update = create(nets)
+    before = copies(nets["critic"])
+    assert update("critic", nets["critic"](X).mean() * float("nan")) is False
+    assert update("critic", nets["critic"](X).sqrt().sum()) is False  # a NaN gradient
+    assert all(torch.equal(a, b) for a, b in zip(before, nets["critic"].parameters(), strict=True))
+    assert update.skipped == {"generator": 0, "critic": 2}
+    assert update.disturbed
+    assert update("critic", nets["critic"](X).mean()) is True
+    assert update.failure is None
+
+
+def test_too_many_in_a_row_name_step_terms_and_samples() -> None:
+    nets = networks()
+    update = create(nets, limit=2)
+    for step in (7, 8):
+        update.begin(step, torch.tensor([3, 5]), last=True)
+        nan = nets["critic"](X).mean() * float("nan")
+        update("critic", nan, terms={"real": torch.tensor(0.5), "penalty": nan})
+    assert isinstance(update.failure, NonFiniteError)
+    text = str(update.failure)
+    assert "step 8: 2 updates of 'critic' in a row had a loss that is not finite" in text
+    assert "(loss nan, real 0.5, penalty nan, gradient norm nan; samples 3, 5)" in text
+
+
+def test_fp16_scales_the_loss_and_finds_its_scale() -> None:
+    nets = networks()
+    update = create(nets, precision="fp16", limit=1)
+    with update.autocast():
+        assert nets["critic"](X).dtype == torch.float16
+        loss = nets["critic"](X).float().square().mean()
+    huge = loss * 1e36  # finite, but its scaled gradient is not
+    assert update("critic", huge) is False
+    assert update.failure is None
+    state = update.state_dict()
+    assert state["scalers"]["critic"]["scale"] == 2.0**15
+    assert update("critic", nets["critic"](X).square().mean()) is True
+    other = create(networks(), precision="fp16")
+    other.load_state_dict(state)
+    assert other.state_dict()["scalers"]["critic"]["scale"] == 2.0**15
+
+
+def test_bf16_runs_the_forward_in_bf16_and_keeps_weights_in_fp32() -> None:
+    nets = networks()
+    update = create(nets, precision="bf16")
+    with update.autocast():
+        out = nets["critic"](X)
+    assert out.dtype == torch.bfloat16
+    assert update("critic", out.float().mean()) is True
+    assert nets["critic"].weight.dtype == torch.float32
+
+
+def test_the_average_follows_the_main_network_only() -> None:
+    nets = networks()
+    ema = Ema(nets["generator"], 0.9)
+    update = create(nets, ema=ema)
+    before = copies(ema.average)
+    update("critic", nets["critic"](X).mean())
+    update.finish()
+    assert all(torch.equal(a, b) for a, b in zip(before, ema.average.parameters(), strict=True))
+    update("generator", adversarial(nets))
+    update.finish()
+    expected = torch.lerp(before[0], nets["generator"].weight.detach(), 1 - 1 / 10)  # warm-up: (1 + 0) / (10 + 0)
+    assert torch.allclose(ema.average.weight, expected, atol=1e-7)
+    assert not ema.average.training
+
+
+def test_weights_that_are_not_finite_never_reach_the_average() -> None:
+    nets = networks()
+    ema = Ema(nets["generator"], 0.9)
+    update = create(nets, lr=float("inf"), ema=ema)
+    update("generator", adversarial(nets))
+    update.finish()
+    assert not is_finite(nets["generator"])
+    assert is_finite(ema.average)
+
+
+def test_the_average_copies_buffers() -> None:
+    net = nn.BatchNorm1d(3)
+    ema = Ema(net, 0.5)
+    net(X)
+    ema.update(net)
+    assert torch.equal(ema.average.running_mean, net.running_mean)
+    with pytest.raises(ValueError, match="ema: expected a decay in"):
+        Ema(net, 1.0)
+
+
+def test_buffers_can_be_put_back() -> None:
+    net = nn.BatchNorm1d(3)
+    guard = BufferGuard({"n": net})
+    net(X)
+    guard.remember()
+    kept = net.running_mean.clone()
+    net(X * float("nan"))
+    assert not is_finite(net)
+    guard.restore()
+    assert torch.equal(net.running_mean, kept)
+    assert int(net.num_batches_tracked) == 1
