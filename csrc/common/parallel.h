@@ -11,6 +11,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 namespace fastpose {
 namespace {
@@ -32,6 +35,21 @@ void parallel_for(int threads, int64_t items, const Body& body) {
 #endif
     for (int64_t item = 0; item < items; ++item) body(item, 0);
 }
+
+// While it lives, results of this thread below the smallest normal number are zero. The tails of bells and softmaxes
+// are full of them, and x86 takes over a hundred cycles for each (measured: 6 times longer for a rendered plane).
+class FlushSubnormals {
+   public:
+#if defined(__SSE2__)
+    FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8000u); }
+    ~FlushSubnormals() { _mm_setcsr(before_); }
+
+   private:
+    unsigned before_;
+#else
+    FlushSubnormals() {}
+#endif
+};
 
 // Uninitialised memory on a cache-line boundary, taken before any thread starts so that a failure is an exception.
 template <class T>

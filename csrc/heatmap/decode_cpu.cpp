@@ -312,6 +312,7 @@ FASTPOSE_INLINE Vector<T> weights(Vector<T> value, T beta, T peak) {
 
 template <class T, class E>
 void soft_plane(const SoftArgmax<T>& p, const E* plane, T peak, int64_t joint, T* memory) {
+    const FlushSubnormals flush;
     T* buffer = buffer_of(memory, p.size, 0, -infinity<T>);
     Expectation<T> sums;
     for (int64_t y = 0; y < p.size.height; ++y) {
@@ -357,6 +358,7 @@ SoftJoint<T> soft_joint(const Parameters& p, int64_t b, int64_t k) {
 // grad_h = beta p q.
 template <class T, class E>
 void soft_gradient(const SoftArgmaxBackward<T>& p, const SoftJoint<T>& joint, const E* plane, E* gradient, T* memory) {
+    const FlushSubnormals flush;
     T* buffer = buffer_of(memory, p.size, 0, -infinity<T>);
     T* results = buffer_of(memory, p.size, 1, T(0));
     const T scale = p.beta * joint.scale;
@@ -402,6 +404,7 @@ Expectation<T> cotangent_sums(const SoftArgmaxDoubleBackward<T>& p, const SoftJo
 template <class T, class E>
 void second_plane(const SoftArgmaxDoubleBackward<T>& p, const SoftJoint<T>& joint, int64_t index, const E* plane,
                   const E* cotangent, E* gradient, T* memory) {
+    const FlushSubnormals flush;
     T* buffer = buffer_of(memory, p.size, 0, -infinity<T>);
     T* other = buffer_of(memory, p.size, 1, T(0));
     T* results = buffer_of(memory, p.size, 2, T(0));

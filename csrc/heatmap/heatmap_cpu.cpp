@@ -96,6 +96,7 @@ void for_joints(const Sizes& size, const Joints<T>& joints, int threads, const B
     Scratch<T> memory(count * threads);
     std::fill(memory.data(), memory.data() + count * threads, T(0));
     parallel_for(threads, size.batch * size.joints, [&](int64_t item, int worker) {
+        const FlushSubnormals flush;
         const int64_t b = item / size.joints, k = item % size.joints;
         const Workspace<T> space(size, memory.data() + worker * count);
         body(b, k, draw(joints, size, b, k, space), space);

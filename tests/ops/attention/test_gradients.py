@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch._dynamo
 from attention_cases import LAYOUTS, NAMES, ORDERS, SHAPES, inputs, three_orders
 from comparing import assert_close, assert_no_missing_gradient
 
@@ -132,10 +133,8 @@ def test_compiled_channels_last_keeps_strides():
     assert torch.equal(compiled, eager)
 
 
-def test_whole_gradient_penalty_compiled(monkeypatch):
-    import torch._dynamo
-
-    monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True)
+@torch._dynamo.config.patch(trace_autograd_ops=True)
+def test_whole_gradient_penalty_compiled():
     tensors = inputs((2, 4, 8, 16, 12), torch.float32)
     expected = torch.autograd.grad(gradient_penalty(*tensors), tensors)
     found = torch.autograd.grad(torch.compile(gradient_penalty, fullgraph=True)(*tensors), tensors)
