@@ -16,13 +16,16 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as run.epochs=5.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run folder.")] = None,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Go on although configuration or data set differ.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The run's name inside OUT/RECIPE.")] = None,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
     """Train a recipe; under torchrun, on several devices."""
     from fastpose import training
 
-    result = training.train(recipe, overrides or [], out=out, name=name, resume=resume)
+    result = training.train(recipe, overrides or [], out=out, name=name, resume=resume, allow_changes=allow_changes)
     if _print.speaks():
         _print.results(result.results, training.load_recipe(recipe).paper)
         _print.run_folder(result.folder)

@@ -38,6 +38,7 @@ def train(
     out: str | Path = "runs",
     name: str | None = None,
     resume: str | Path | None = None,
+    allow_changes: bool = False,
     progress: bool = True,
 ) -> FitResult:
     """Train a recipe in a new run folder, or go on with an old one.
@@ -47,6 +48,7 @@ def train(
         overrides: ``key=value`` texts over the recipe; on a resume, over the run's own configuration.
         out, name: the run folder is ``<out>/<recipe>/<name>[-N]``.
         resume: a run folder to go on with.
+        allow_changes: go on although configuration or data set differ from the run's.
         progress: whether to show anything.
 
     Returns:
@@ -61,7 +63,13 @@ def train(
     loaded = load_recipe(recipe, overrides) if resume is None else _resumed(recipe, overrides, resume)
     system = systems.get(loaded.system)
     return engine.launch(
-        loaded, lambda: system.trainer(loaded.config), out=out, name=name, resume=resume, progress=progress
+        loaded,
+        lambda: system.trainer(loaded.config),
+        out=out,
+        name=name,
+        resume=resume,
+        allow_changes=allow_changes,
+        progress=progress,
     )
 
 
