@@ -70,6 +70,8 @@ def find_nvcc() -> str | None:
     choice = os.environ.get("FASTPOSE_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
         stop(f"FASTPOSE_CUDA: expected auto, 1 or 0, got {choice!r}")
+    if choice == "1" and not any(CSRC.rglob("*.cu")):
+        stop("FASTPOSE_CUDA=1 but this version has no CUDA kernels; leave it at auto")
     nvcc = None if choice == "0" else os.environ.get("NVCC") or shutil.which("nvcc")
     if nvcc is None and choice == "1":
         stop(

@@ -682,6 +682,7 @@ double multiply_add(int64_t steps, int threads) {
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
+    TorchNames::get();  // now, under the import lock: later two threads might wait for each other
     module.doc() = "Kernels of fastpose; call them through fastpose.ops.";
     module.def("build_info", &build_info);
     module.def("set_simd", [](const std::string& name) { fastpose::set_cpu_level(level_named(name)); });

@@ -7,11 +7,12 @@ from tolerances import RELATIVE, SECOND_ORDER
 from torch import Tensor
 
 
-def assert_close(found: Tensor, expected: Tensor, *, name: str = "tensor", order: int = 0, scale: float = 1.0) -> None:
+def assert_close(found: Tensor, expected: Tensor, *, name: str = "tensor", order: int = 0, scale: float = 0.0) -> None:
     """Fail unless ``found`` equals ``expected`` within the table's tolerance for the dtype of ``found``.
 
     ``order`` is the order of derivative; ``scale`` the size of the terms where they cancel in the expected tensor.
     """
+    assert found.dtype == expected.dtype, f"{name}: {found.dtype}, expected {expected.dtype}"
     assert found.shape == expected.shape, f"{name}: shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
     wide = expected.detach().double()
     difference = (found.detach().double() - wide).abs()

@@ -13,7 +13,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "attention/attention.h"
 #include "common/parallel.h"
@@ -170,13 +169,15 @@ FASTPOSE_INLINE void online_softmax(int64_t count, T* scores, T* maximum, T* sum
         const Vector<T> before = load(maximum + v * lanes<T>);
         Vector<T> largest = before;
         for (int64_t j = 0; j < count; ++j) largest = at_least(largest, load(column + j * width));
+        // While every logit so far is -inf the shift is 0: exp(-inf) is 0, exp(-inf + inf) would be NaN.
+        const Vector<T> shift = largest < -std::numeric_limits<T>::max() ? Vector<T>{} : largest;
         Vector<T> total{};
         for (int64_t j = 0; j < count; ++j) {
-            const Vector<T> p = exponential(load(column + j * width) - largest);
+            const Vector<T> p = exponential(load(column + j * width) - shift);
             store(column + j * width, p);
             total += p;
         }
-        const Vector<T> factor = exponential(before - largest);
+        const Vector<T> factor = exponential(before - shift);
         store(maximum + v * lanes<T>, largest);
         store(sum + v * lanes<T>, load(sum + v * lanes<T>) * factor + total);
         store(rescale + v * lanes<T>, factor);
@@ -248,7 +249,7 @@ void finish_queries(const Forward<T>& p, int64_t b, int64_t first, const QueryTi
     constexpr int64_t width = packed<T>;
     const int64_t count = std::min(width, p.size.queries - first);
     for (int64_t lane = 0; lane < width; ++lane)
-        inverse[lane] = tile.total[lane] == T(0) ? T(0) : T(1) / tile.total[lane];  // no keys: zeros
+        inverse[lane] = p.size.keys == 0 ? T(0) : T(1) / tile.total[lane];  // no keys: zeros
     for (int64_t c = 0; c < p.size.value_channels; ++c)
         for (int64_t lane = 0; lane < width; ++lane) tile.sums[c * width + lane] *= inverse[lane];
     unpack(tile.sums, p.size.value_channels, first, count, p.out, b);
@@ -290,14 +291,17 @@ void forward(const Forward<T>& p, int threads) {
 // Both derivatives end in a sweep whose lanes are keys and whose walk is over queries. The gradient of the query is
 // gathered across lanes into a buffer of its own for each (image, part of the keys), added up afterwards in a fixed
 // order: deterministic, and only Ck wide.
+//
+// The number of parts follows from the sizes alone, so that the number of threads cannot change the answer, and stays
+// small, so that the buffers stay a few times the size of the query.
 struct KeyParts {
     int64_t parts, tiles_per_part;
 
     template <class T>
-    static KeyParts of(const Sizes& size, int threads) {
+    static KeyParts of(const Sizes& size) {
         const int64_t tiles = divide_up(size.keys, packed<T>);
-        const int64_t wanted = threads / std::gcd<int64_t>(size.batch, threads);
-        const int64_t per_part = std::max<int64_t>(1, divide_up(tiles, std::max<int64_t>(1, wanted)));
+        const int64_t wanted = size.batch >= 16 ? 1 : size.batch >= 8 ? 2 : 4;
+        const int64_t per_part = std::max<int64_t>(1, divide_up(tiles, wanted));
         return {std::max<int64_t>(1, divide_up(tiles, per_part)), per_part};
     }
 };
@@ -323,7 +327,7 @@ void add_parts(const T* rows, int64_t parts, int64_t width, const Sizes& size, S
 template <class T, class TileColumns>
 void column_sweep(const Sizes& size, Strided3<T> grad_query, int64_t per_worker, int threads,
                   const TileColumns& tile_columns) {
-    const KeyParts split = KeyParts::of<T>(size, threads);
+    const KeyParts split = KeyParts::of<T>(size);
     const int64_t row_width = round_up(size.key_channels, lanes<T>);
     const int64_t per_part = size.queries * row_width;
     Scratch<T> memory(per_worker * threads);

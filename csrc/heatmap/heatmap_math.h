@@ -72,7 +72,7 @@ FASTPOSE_ANYWHERE Footprint<T> footprint(Profile profile, T x, T y, T sigma, int
     if (!touches(centre_x, reach, width) || !touches(centre_y, reach, height)) return mark;
     mark = {true, centre_x, centre_y, sharpness, sigma, 0, static_cast<T>(width), 0, static_cast<T>(height)};
     if (shape.window < 0) return mark;
-    const T half = static_cast<T>(shape.window) * sigma;
+    const T half = std::floor(static_cast<T>(shape.window) * sigma);  // whole pixels: nearest +- half is then exact
     mark.left = nearest_x - half;
     mark.right = nearest_x + half;
     mark.top = nearest_y - half;
@@ -92,9 +92,11 @@ struct JointVector {
     T x = 0, y = 0, sigma = 0;
 };
 
-// Gradient of sum(f g) for the bell g in its centre and sigma, from the moments of f g.
+// Gradient of sum(f g) for the bell g in its centre and sigma, from the moments of f g; zero for an absent bell,
+// whatever f is there.
 template <class T>
 FASTPOSE_ANYWHERE JointVector<T> first_gradient(const Moments<T>& m, const Footprint<T>& mark) {
+    if (!mark.present) return {};
     const T slope = 2 * mark.sharpness;
     return {slope * m.x, slope * m.y, slope / mark.sigma * m.square};
 }
@@ -109,6 +111,7 @@ FASTPOSE_ANYWHERE T log_derivative(const Footprint<T>& mark, T offset, T along, 
 // The same summed over a plane that is weighted by f, from the moments of f.
 template <class T>
 FASTPOSE_ANYWHERE T log_derivative(const Footprint<T>& mark, const Moments<T>& m, const JointVector<T>& move) {
+    if (!mark.present) return 0;
     const T slope = 2 * mark.sharpness;
     return slope * (m.x * move.x + m.y * move.y + m.square / mark.sigma * move.sigma);
 }
@@ -118,6 +121,7 @@ FASTPOSE_ANYWHERE T log_derivative(const Footprint<T>& mark, const Moments<T>& m
 template <class T>
 FASTPOSE_ANYWHERE JointVector<T> second_gradient(const Moments<T>& response, const Moments<T>& weighted,
                                                  const Footprint<T>& mark, const JointVector<T>& move, T amplitude) {
+    if (!mark.present) return {};
     const T slope = 2 * mark.sharpness, bend = 2 * slope / mark.sigma;
     JointVector<T> gradient = first_gradient(response, mark);
     gradient.x -= amplitude * (slope * move.x * weighted.total + bend * move.sigma * weighted.x);

@@ -62,6 +62,7 @@ def generator(
     """
     _check_counts(stacks=stacks, modules=modules, width=width, depth=depth, keypoints=keypoints)
     _checks.choice("flavour", flavour, FLAVOURS)
+    _check_sarm(sarm)
     chosen = _sarm_stacks(sarm_stacks, stacks) if sarm else ()
 
     def stack(index: int) -> HourglassStack:
@@ -95,6 +96,7 @@ def discriminator(
     """
     _check_counts(modules=modules, width=width, depth=depth, keypoints=keypoints)
     _checks.choice("flavour", flavour, FLAVOURS)
+    _check_sarm(sarm)
     branch = None if sarm is None else lambda: sarm_module(sarm, width, flavour=flavour)
     first = Stem(3 + keypoints, stem_width or width // 4, width, skip=skip, pooled=False)
     return Discriminator(first, _stack(width, keypoints, depth, modules, branch=branch), keypoints)
@@ -142,6 +144,11 @@ def _stack(
 ) -> HourglassStack:
     body = Hourglass(depth, modules, lambda: Residual(width, width), branch)
     return HourglassStack(body, width, keypoints, modules, attention=attention, score=score)
+
+
+def _check_sarm(sarm: str | None) -> None:
+    if sarm is not None:
+        _checks.choice("sarm", sarm, ("A", "B"))
 
 
 def _sarm_stacks(chosen: Sequence[int] | None, stacks: int) -> tuple[int, ...]:

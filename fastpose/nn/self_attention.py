@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
         return sigmoid_attention(query, key, value)
 
     def add(self, x: Tensor, value: Tensor, residual: Tensor, gamma: Tensor) -> Tensor:
-        """Return residual + gamma * self(x, value), in one kernel where the affinity is the softmax."""
+        """Return residual + gamma * self(x, value), as one operation where the affinity is the softmax."""
         if self.affinity == "sigmoid":
             return residual + gamma * self(x, value)
         query, key = self.query_and_key(x)

@@ -36,6 +36,7 @@ class Signature:
         parameters: (name, schema type) of the constants, for example ("scale", "float").
         outputs: how many of the forward's results are the operation's outputs; the rest are saved for backward.
         results: how many results the forward has.
+        reads_results: whether bwd and bwd2 read them; if not they are not kept, and may be changed in place.
     """
 
     inputs: tuple[str, ...]
@@ -43,6 +44,11 @@ class Signature:
     parameters: tuple[tuple[str, str], ...]
     outputs: int
     results: int
+    reads_results: bool = True
+
+    def kept(self, results: Tensors) -> Tensors:
+        """The forward's results as they are saved for backward."""
+        return tuple(results) if self.reads_results else (None,) * self.results
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -104,7 +110,7 @@ def _forward_function(signature: Signature) -> Any:
         @staticmethod
         def setup_context(ctx, arguments, outputs):
             ctx.backend, ctx.parameters = arguments[:2]
-            ctx.save_for_backward(*arguments[2:], *outputs)
+            ctx.save_for_backward(*arguments[2:], *signature.kept(outputs))
             ctx.mark_non_differentiable(*outputs[signature.outputs :])
 
         @staticmethod
@@ -179,7 +185,7 @@ def _register(operation: Operation, signature: Signature, allocate: Callable) ->
 def _schemas(signature: Signature) -> dict[str, str]:
     """Operator schemas of the three orders; ``needs`` is a bit per wanted gradient, unwanted ones come back empty."""
     inputs = [f"Tensor{'?' if name.endswith('?') else ''} {name.rstrip('?')}" for name in signature.inputs]
-    results = [f"Tensor result{index}" for index in range(signature.results)]
+    results = [f"Tensor? result{index}" for index in range(signature.results)]
     grads = [f"Tensor grad{index}" for index in range(signature.outputs)]
     cotangents = [f"Tensor? cot_{name}" for name in signature.differentiable]
     constants = [f"{kind} {name}" for name, kind in signature.parameters] + ["str backend"]
@@ -297,7 +303,7 @@ def _register_gradients(name: str, signature: Signature) -> None:
 
     def save_forward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.constants = inputs[count:]
-        ctx.save_for_backward(*inputs[:count], *_results(output))
+        ctx.save_for_backward(*inputs[:count], *signature.kept(_results(output)))
 
     def forward_gradient(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         saved = ctx.saved_tensors

@@ -13,15 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastpose import _native
 from fastpose._checks import unknown
 
 Inputs = tuple[Any, ...]  # tensors; None for an optional one that was not given
 Parameters = tuple[Any, ...]
-
-# Fastest first; the reference serves every device.
-BACKENDS = ("cuda", "triton", "cpu", "reference")
 
 
 @dataclass(frozen=True)
@@ -109,11 +107,26 @@ class Operation:
 
 
 def cpu_reasons(inputs: Inputs) -> list[str]:
-    """Reasons against the C++ kernels that hold for every operation: the extension, the device."""
+    """Reasons against the C++ kernels that hold for every operation: the extension, the device, kinds of tensors."""
     reasons = []
     if (missing := _native.missing()) is not None:
         reasons.append(missing)
     device = inputs[0].device if inputs[0] is not None else None
     if device is not None and device.type != "cpu":
         reasons.append(f"it serves CPU tensors, got {device}")
+    if not torch.compiler.is_compiling():
+        reasons += _reasons_of_kind([tensor for tensor in inputs if tensor is not None])
     return reasons
+
+
+def _reasons_of_kind(tensors: list[Tensor]) -> list[str]:
+    """Reasons against tensors that plain tensor code understands but a kernel, which reads memory, does not."""
+    if torch.jit.is_tracing():
+        return ["torch.jit.trace cannot see into it"]
+    if forward_ad._current_level >= 0:
+        return ["it has no forward-mode derivative"]
+    if any(torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors):
+        return ["it has no vmap rule"]
+    if any(tensor.is_neg() for tensor in tensors):
+        return ["it reads memory, which a tensor with the negative bit stores with the other sign"]
+    return []

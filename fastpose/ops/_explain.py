@@ -34,8 +34,10 @@ def explain(operation: str, *tensors: Tensor, **parameters: Any) -> Explanation:
         An :class:`Explanation` with ``chosen`` and ``reasons``; ``print`` it.
 
     Raises:
-        ValueError: an operation of that name does not exist.
+        ValueError: an operation of that name does not exist, or no tensor is given.
     """
     if operation not in _OPERATIONS:
         raise ValueError(unknown("operation", operation, _OPERATIONS))
+    if not tensors:
+        raise ValueError(f"{operation}: expected the tensors of the call to explain, got none")
     return _OPERATIONS[operation].explain(tensors, tuple(parameters.values()))

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 
+def autocast_enabled(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, cast floating-point tensors (float64 aside) to its dtype, as matrix products do."""
-    device = tensors[0].device.type if isinstance(tensors[0], Tensor) else "cpu"
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if not isinstance(tensors[0], Tensor) or not autocast_enabled(tensors[0]):
         return tensors
-    dtype = torch.get_autocast_dtype(device)
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
     return tuple(
         tensor.to(dtype) if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dtype != torch.float64
         else tensor

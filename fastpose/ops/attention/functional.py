@@ -10,7 +10,7 @@ from torch import Tensor
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Operation
-from fastpose.ops._precision import autocast
+from fastpose.ops._precision import autocast, autocast_enabled
 from fastpose.ops.attention import _maps
 
 OPERATION = Operation("nonlocal_attention", "attention", "cpu", "reference")
@@ -48,7 +48,8 @@ def nonlocal_attention(
 
     Differentiable twice in query, key and value; any number of times with ``backend="reference"``. No backend but the
     reference stores a map of Nq x Nk numbers in any order of derivative. Both memory layouts (positions contiguous and
-    channels contiguous), any batch stride and slices of a larger tensor are served without a copy.
+    channels contiguous), any batch stride and slices of channels are served without a copy; a crop in space, a scale
+    other than 1 (the query) and 16 bits on the CPU (widened) cost a linear one.
 
     Raises:
         TypeError: an argument is no floating-point tensor, or the dtypes differ.
@@ -82,14 +83,16 @@ def nonlocal_attention_residual(
     Other arguments, layouts and errors as :func:`nonlocal_attention`. Differentiable twice in all five tensors.
     """
     attended = nonlocal_attention(query, key, value, scale=scale, backend=backend)
-    (residual,) = autocast(residual)
     _checks.tensor("residual", residual, "(B, Cv, *Sq)")
     _checks.shape("residual", residual, attended.shape, "(B, Cv, *Sq)")
-    if not isinstance(gamma, Tensor) or gamma.numel() != 1:
-        found = tuple(gamma.shape) if isinstance(gamma, Tensor) else type(gamma).__name__
-        raise ValueError(f"gamma: expected a tensor with one element, got {found}")
+    _checks.tensor("gamma", gamma, "with one element")
+    if gamma.numel() != 1:
+        raise ValueError(f"gamma: expected a tensor with one element, got {tuple(gamma.shape)}")
     _checks.same_device(value=value, residual=residual, gamma=gamma)
-    return torch.addcmul(residual, gamma.reshape(()).to(attended.dtype), attended)
+    if not autocast_enabled(residual):  # autocast leaves the residual as wide as it came
+        _checks.same_dtype(value=value, residual=residual)
+    dtype = torch.promote_types(residual.dtype, attended.dtype)
+    return torch.addcmul(residual.to(dtype), gamma.reshape(()).to(dtype), attended.to(dtype))
 
 
 def attention_rows(
@@ -121,12 +124,15 @@ def attention_rows(
 
 def _check_positions(positions: Tensor | Sequence[Sequence[int]], query: Tensor) -> tuple[Tensor, Tensor]:
     points = torch.as_tensor(positions, device=query.device)
-    if points.dim() != 2 or points.shape[1] != 2 or points.is_floating_point():
+    integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
+    if points.dim() != 2 or points.shape[1] != 2 or not integer:
         raise ValueError(f"positions: expected (P, 2) integers (x, y), got {points.dtype} {tuple(points.shape)}")
+    points = points.long()
     height, width = query.shape[2:]
-    inside = (points >= 0).all() and (points[:, 0] < width).all() and (points[:, 1] < height).all()
-    if not bool(inside):
-        raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
+    if not torch.compiler.is_compiling():  # a compiled program reads no values; indexing there checks for itself
+        inside = (points >= 0).all() and (points[:, 0] < width).all() and (points[:, 1] < height).all()
+        if not bool(inside):
+            raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
     return points[:, 0], points[:, 1]
 
 

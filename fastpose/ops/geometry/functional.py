@@ -12,7 +12,7 @@ from fastpose.ops.geometry import _results
 OPERATION = Operation("pairwise_descriptor", "geometry", "cpu", "reference")
 _descriptor = Differentiable(
     OPERATION,
-    Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1),
+    Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1, reads_results=False),
     allocate=_results.empty_results,
 )
 

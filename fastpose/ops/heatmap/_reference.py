@@ -181,13 +181,14 @@ def _softargmax(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]
     finite = torch.isfinite(values)
     alive = finite.any(-1)  # (B, K)
     values = torch.where(finite, values, 0.0)
-    logits = (beta * values).masked_fill(~finite & alive[..., None], -math.inf)
+    scores = values.masked_fill(~finite & alive[..., None], -math.inf).amax(-1).detach()  # (B, K)
+    logits = beta * (values - scores[..., None])  # at most 0: no overflow
+    logits = logits.masked_fill(~finite & alive[..., None], -math.inf)
     probabilities = torch.softmax(logits, -1).unflatten(2, heatmaps.shape[2:])  # (B, K, H, W)
     rows, columns = (torch.arange(n, dtype=values.dtype, device=values.device) for n in heatmaps.shape[2:])
     x, y = (probabilities.sum(2) * columns).sum(-1), (probabilities.sum(3) * rows).sum(-1)  # (B, K)
     coordinates = torch.where(alive[..., None], torch.stack((x, y), -1), 0.0)
-    scores = values.masked_fill(~finite & alive[..., None], -math.inf).amax(-1)
-    return coordinates, scores.detach()
+    return coordinates, scores
 
 
 def _flip_average(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:

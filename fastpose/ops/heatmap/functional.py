@@ -21,14 +21,21 @@ _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype"
 RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "reference")
 _render = Differentiable(
     RENDER,
-    Signature(("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1),
+    Signature(
+        ("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1, reads_results=False
+    ),
     allocate=_results.empty_heatmaps,
 )
 RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "reference")
 _render_depth = Differentiable(
     RENDER_DEPTH,
     Signature(
-        ("keypoints", "sigma", "depth", "visible?"), ("keypoints", "sigma", "depth"), _SIZE, outputs=1, results=1
+        ("keypoints", "sigma", "depth", "visible?"),
+        ("keypoints", "sigma", "depth"),
+        _SIZE,
+        outputs=1,
+        results=1,
+        reads_results=False,
     ),
     allocate=_results.empty_heatmaps,
 )
@@ -41,6 +48,7 @@ _loss = Differentiable(
         parameters=(("profile", "str"),),
         outputs=1,
         results=1,
+        reads_results=False,
     ),
     allocate=_results.empty_loss,
 )
@@ -59,7 +67,14 @@ _softargmax = Differentiable(
 FLIP = Operation("flip_average", "heatmap", "cpu", "reference")
 _flip = Differentiable(
     FLIP,
-    Signature(("heatmaps", "flipped"), ("heatmaps", "flipped"), (("permutation", "int[]"),), outputs=1, results=1),
+    Signature(
+        ("heatmaps", "flipped"),
+        ("heatmaps", "flipped"),
+        (("permutation", "int[]"),),
+        outputs=1,
+        results=1,
+        reads_results=False,
+    ),
     allocate=_results.empty_average,
 )
 OPERATIONS = (RENDER, RENDER_DEPTH, LOSS, DECODE, FLIP)  # by their public names
@@ -93,7 +108,7 @@ def render_gaussian_heatmaps(
             "udp": about the exact point, zero outside the square of +-3 sigma around the nearest pixel (MMPose UDP);
             "wide": exp(-d^2 / sigma^2) about the exact point (system 001, eq. 1);
             "binary": 1 at the nearest pixel (system 003).
-        out: (B, K, H, W) to draw into and return, of the keypoints' dtype or a 16-bit one; any strides without
+        out: (B, K, H, W) to draw into and return, of the keypoints' dtype or (but for float64) 16 bits; strides without
             overlap. Reused memory is far faster than fresh memory. Not differentiable.
         backend: "auto", "reference" or "cpu".
 
@@ -175,8 +190,10 @@ def _render_into(
     _checks.tensor("out", out, "(B, K, H, W)")
     _checks.shape("out", out, (*keypoints.shape[:2], height, width), "(B, K, H, W)")
     _checks.same_device(keypoints=keypoints, out=out)
-    if out.dtype not in (keypoints.dtype, torch.bfloat16, torch.float16):
-        raise TypeError(f"out: expected {keypoints.dtype} (that of keypoints) or a 16-bit dtype, got {out.dtype}")
+    narrow = () if keypoints.dtype == torch.float64 else (torch.bfloat16, torch.float16)
+    if out.dtype not in (keypoints.dtype, *narrow):
+        expected = " or ".join(str(dtype) for dtype in dict.fromkeys((keypoints.dtype, *narrow)))
+        raise TypeError(f"out: expected {expected} for key points in {keypoints.dtype}, got {out.dtype}")
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in (*inputs, out)):
         raise ValueError(
             "out: expected no gradient through out=, got a tensor that requires grad; detach it, or drop out"
@@ -186,6 +203,7 @@ def _render_into(
     if torch.compiler.is_compiling():
         return out.copy_(_render(chosen, inputs, (*parameters, out.dtype))[0])
     chosen.fwd((*inputs, out), (*parameters, out.dtype))
+    torch.autograd.graph.increment_version(out)  # a graph that saved the old contents must notice
     return out
 
 
