@@ -337,7 +337,7 @@ def test_compare_runs_as_a_script(results, tmp_path):
 
 def collected(*options: str) -> str:
     """What pytest would run, by name."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 

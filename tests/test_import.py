@@ -25,7 +25,7 @@ def run(code: str, cwd: Path) -> str:
     # The package under test, installed or a checkout, and nothing from the working directory.
     environment = {**os.environ, "PYTHONPATH": str(Path(fastpose.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", NO_NETWORK + code],
+        [sys.executable, "-P", "-W", "error", "-c", NO_NETWORK + code],
         capture_output=True,
         text=True,
         cwd=cwd,

@@ -108,7 +108,7 @@ torch.distributed.destroy_process_group()
 def test_two_ranks_equal_one(tmp_path):
     prediction, target, visibility = data()
     np.savez(tmp_path / "data.npz", prediction=prediction, target=target, visibility=visibility)
-    command = [sys.executable, "-c", RANK, str(tmp_path)]
+    command = [sys.executable, "-P", "-c", RANK, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(fastpose.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True, env=environment) for rank in range(2)

@@ -64,5 +64,5 @@ def test_importing_metrics_and_pictures_stays_light():
         "heavy = {'cv2', 'scipy', 'matplotlib', 'faster_coco_eval', 'triton'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -150,7 +150,7 @@ print("step", step)
 
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLS, str(tmp_path)]
+    command = [sys.executable, "-P", "-c", KILLS, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[1]) >= 3  # some saves came through, on a busy machine too

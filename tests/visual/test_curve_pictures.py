@@ -100,5 +100,5 @@ def test_no_global_matplotlib_state(tmp_path):
         f"plot_curves([{{'step': 0, 'loss': 1.0}}], {str(tmp_path / 'a.png')!r})\n"
         "sys.exit('pyplot was imported' if 'matplotlib.pyplot' in sys.modules else 0)"
     )
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-P", "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -87,7 +87,7 @@ for order, kept in ((0, 4.0), (1, 9.0), (2, 9.0 + 9.0 + 4.0 + 9.0)):  # MB of re
 
 def test_extra_memory_is_far_below_one_map():
     """Beyond inputs, outputs and saved tensors at most 8 MB in each order; one 4096 x 4096 map would be 64 MB."""
-    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([sys.executable, "-P", "-c", MEMORY], capture_output=True, text=True, check=True).stdout
     extra = {int(line.split()[0]): float(line.split()[1]) for line in output.splitlines()}
     assert set(extra) == {0, 1, 2}
     assert max(extra.values()) <= 8.0, f"MB beyond inputs, results and saved tensors, by order: {extra}"

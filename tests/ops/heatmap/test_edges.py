@@ -242,7 +242,7 @@ leaf = prediction.requires_grad_(); before = peak(); run(leaf).backward(); print
 
 def test_loss_never_stores_its_target():
     """The target would take 8 MB here; forward takes no plane at all, backward the gradient of 32 MB alone."""
-    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([sys.executable, "-P", "-c", MEMORY], capture_output=True, text=True, check=True).stdout
     forward, backward = (float(line) for line in output.split())
     assert forward <= 2.0, f"forward took {forward} MB"
     assert backward <= 2.0, f"backward took {backward} MB beside the gradient"
