@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -11,8 +12,11 @@ from typer.core import TyperGroup
 
 USER_ERROR = 2
 INTERRUPTED = 130
-# A wrong value, name, file or missing extra: what the user can mend. Anything else is a defect and keeps its traceback.
-MENDABLE = (ValueError, TypeError, OSError, ImportError)
+# A wrong value, name or file: what the user can mend. Anything else is a defect and keeps its traceback.
+MENDABLE = (ValueError, OSError)
+# Python raises these two for defects of ours as well: only the sentences that we write ourselves are the user's.
+_OWN_TYPE_ERROR = re.compile(r"[\w.]+: expected |unknown option of ")
+_OWN_IMPORT_ERROR = re.compile(r"fastpose: |.*\bfastpose\[", re.DOTALL)
 # The parser's own errors; typer carries its click inside since 0.16, so the class is found, not imported.
 USAGE = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -37,10 +41,17 @@ def report(error: Exception) -> int:
     """
     if os.environ.get("FASTPOSE_TRACEBACK") == "1":
         raise error
-    if not isinstance(error, (*MENDABLE, USAGE)) and not _out_of_memory(error):
+    if not isinstance(error, (*MENDABLE, USAGE)) and not is_own(error) and not _out_of_memory(error):
         raise error
     print(f"fastpose: {sentence(error)}", file=sys.stderr)
     return USER_ERROR
+
+
+def is_own(error: Exception) -> bool:
+    """Whether a ``TypeError`` or ``ImportError`` is one of our argument checks or names an extra to install."""
+    if isinstance(error, TypeError):
+        return _OWN_TYPE_ERROR.match(str(error)) is not None
+    return isinstance(error, ImportError) and _OWN_IMPORT_ERROR.match(str(error)) is not None
 
 
 def sentence(error: Exception) -> str:

@@ -27,7 +27,7 @@ def import_checkpoint(
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: expected a name that ends in .safetensors")
     chosen = _options(options or [])
-    network = models.import_published(model, load_foreign(checkpoint), **chosen)
+    network = _published(model, load_foreign(checkpoint), chosen)
     about: dict[str, Any] = {"model": model, "options": chosen, "step": 0, "source": checkpoint.name}
     if recipe is not None:
         network, described = _fitted(recipe, network, checkpoint)
@@ -37,6 +37,20 @@ def import_checkpoint(
     typer.echo(f"{out}: {model}, {models.count_parameters(network):,} parameters")
     if recipe is not None:
         typer.echo(f"next: fastpose predict {recipe} --weights {out} PHOTO.jpg -o out")
+
+
+def _published(model: str, state: Any, options: dict[str, Any]) -> Any:
+    """Return the network with these weights; an option's value of a wrong type is the user's mistake."""
+    from fastpose import models
+    from fastpose.cli._errors import is_own
+
+    try:
+        return models.import_published(model, state, **options)
+    except TypeError as error:
+        if is_own(error) or not options:
+            raise
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(f"{model}: the options {given} build no network ({error}); correct their values") from error
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,9 @@ def list() -> tuple[str, ...]:
 def create(name: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Source:
     """Return the persons of a data set: ``create("lspet", "data/lspet", "train", holdout=200)``.
 
-    ``options`` are the keyword arguments of the data set's class. ``root`` is its unpacked folder (not needed for
-    the bundled "sample"). Raises ``ValueError`` for an unknown name or option, ``FileNotFoundError`` for missing files.
+    ``options`` are the keyword arguments of the data set's class. ``root`` is its unpacked folder (``~`` is the
+    home folder; not needed for the bundled "sample"). Raises ``ValueError`` for an unknown name or option,
+    ``FileNotFoundError`` for missing files.
     """
     if name not in _SOURCES:
         raise ValueError(unknown("data set", name, _SOURCES))
@@ -63,4 +65,4 @@ def create(name: str, root: str | Path | None = None, split: str = "train", **op
         return source(split=split, **options)
     if root is None:
         raise ValueError(f"data.root: data set {name!r} needs the folder it was unpacked to; pass data.root=PATH")
-    return source(root, split=split, **options)
+    return source(Path(os.path.expanduser(root)), split=split, **options)

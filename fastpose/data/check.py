@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from fastpose._checks import unknown
 from fastpose.data import coco, images, lsp, mpii, sample
-from fastpose.data.person import Person, labelled, missing_images, not_finite
+from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
 
 FIRST = 5
 _TICK, _CROSS = "✓", "✗"
@@ -86,7 +87,7 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
         raise ValueError(unknown("data set", name, _LAYOUTS))
     if root is None and name != "sample":
         raise ValueError(f"data set {name!r} needs the folder it was unpacked to")
-    base = _base(name, sample.FOLDER if root is None else Path(root))
+    base = _base(name, sample.FOLDER if root is None else Path(os.path.expanduser(root)))
     complete, lines = _tree(name, base)
     good = [_check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()]
     # A split whose file is absent is no error as long as another split is whole.
@@ -142,14 +143,15 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]],
     )
     absent = missing_images(persons)
     broken = _bad_photographs(photos, {persons[index].image for index in absent})
-    offenders = not_finite(persons)
+    offenders, sizeless = not_finite(persons), [i for i in without_size(persons) if labelled(persons[i])]
     _finding(lines, "photographs missing", sorted({persons[index].image.name for index in absent}), fatal=True)
     _finding(lines, "photographs unreadable", [text for _, text in broken[1]], fatal=True)
     _finding(lines, "persons with NaN or infinite coordinates", _names(persons, offenders), fatal=True)
+    _finding(lines, "persons with a scale of 0 or less", _names(persons, sizeless), fatal=True)
     _finding(lines, "persons with joints out of frame", _names(persons, _out_of_frame(persons, broken[0])), fatal=False)
     empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
     _finding(lines, "persons without any labelled joint (left out)", _names(persons, empty), fatal=False)
-    return bool(persons) and not (absent or broken[1] or offenders)
+    return bool(persons) and not (absent or broken[1] or offenders or sizeless)
 
 
 def _bad_photographs(

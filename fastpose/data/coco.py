@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastpose import _checks, skeletons
-from fastpose.data.person import Person, existing, finish, person, resolve_under
+from fastpose.data.person import Person, existing, finish, person, read_rows, reading, resolve_under
 
 # Margin around the annotated box, as in the published top-down pipelines.
 BOX_MARGIN = 1.25
@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file; ``ValueError`` names the file and the place of a syntax error."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); restore the file") from None
 
 
@@ -69,14 +69,15 @@ def read(
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise ValueError(f"{path}: expected a COCO file with 'images' and 'annotations'")
     folder = Path(root) / f"{split}2017"
-    try:
+    with reading(path, "an entry"):
         photos = {entry["id"]: entry for entry in content["images"]}
         rows = [row for row in content["annotations"] if not row.get("iscrowd", 0)]
         if licences:
             rows = [row for row in rows if photos[row["image_id"]].get("license") in licences]
-        return [_person(folder, photos[row["image_id"]]["file_name"], row, path) for row in rows]
-    except KeyError as error:
-        raise ValueError(f"{path}: an entry lacks {error}, or names an image that the file does not list") from None
+        for row in rows:
+            if row["image_id"] not in photos:
+                raise ValueError(f"{path}: annotation {row['id']} names image {row['image_id']}, which is not listed")
+        return read_rows(path, rows, lambda row, _: _person(folder, photos[row["image_id"]]["file_name"], row, path))
 
 
 def _person(folder: Path, file_name: str, row: dict[str, Any], listed_in: Path) -> Person:

@@ -16,7 +16,18 @@ import numpy as np
 from fastpose import _checks, skeletons
 from fastpose.data.coco import read_json
 from fastpose.data.mpii_official import RawPerson, read_official
-from fastpose.data.person import OCCLUDED, UNLABELLED, VISIBLE, Person, existing, finish, person, resolve_under
+from fastpose.data.person import (
+    OCCLUDED,
+    UNLABELLED,
+    VISIBLE,
+    Person,
+    existing,
+    finish,
+    person,
+    read_rows,
+    reading,
+    resolve_under,
+)
 
 OFFICIAL = "mpii_human_pose_v1_u12_1.mat"
 # Searched in this order under annot/ and the root itself.
@@ -75,9 +86,11 @@ def read(
     """Read the persons of a split in the file's order and unchecked."""
     _checks.choice("split", split, tuple(_FILES))
     path = annotation_path(root, split, annotation)
-    raws = _read_file(path, split)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(raw.image for raw in raws))}
-    persons = [_person(raw, Path(root) / image_folder, path, numbers[raw.image]) for raw in raws]
+    folder = Path(root) / image_folder
+    with reading(path, "a person"):
+        raws = _read_file(path, split)
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(raw.image for raw in raws))}
+        persons = read_rows(path, raws, lambda raw, _: _person(raw, folder, path, numbers[raw.image]))
     if ground_truth is not None:
         truth = GroundTruth.read(existing("mpii", Path(root) / ground_truth, "ground truth"))
         if not truth.agrees(persons):
@@ -113,12 +126,10 @@ def _read_file(path: Path, split: str) -> list[RawPerson]:
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path}: expected a list of persons (HRNet or pytorch-pose JSON)")
-    try:
-        if "joint_self" in rows[0]:
-            return [_pytorch_pose(row, index) for index, row in enumerate(rows) if _in_split(row, split)]
-        return [_hrnet(row, index) for index, row in enumerate(rows)]
-    except KeyError as error:
-        raise ValueError(f"{path}: a person lacks {error}; expected HRNet or pytorch-pose JSON") from None
+    if "joint_self" not in rows[0]:
+        return read_rows(path, rows, _hrnet)
+    read = read_rows(path, rows, lambda row, index: _pytorch_pose(row, index) if _in_split(row, split) else None)
+    return [raw for raw in read if raw is not None]
 
 
 def _in_split(row: dict[str, Any], split: str) -> bool:
@@ -177,6 +188,9 @@ def _text(name: Any) -> str:
 def _person(raw: RawPerson, folder: Path, listed_in: Path, image_id: int) -> Person:
     """Take the published crop step unless the file has, and count pixels from 0."""
     center, scale = np.array(raw.center, dtype=np.float64), float(raw.scale)
+    shapes = (np.shape(raw.keypoints), np.shape(raw.visibility), center.shape)
+    if shapes != ((16, 2), (16,), (2,)):
+        raise ValueError(f"joints, labels and centre of shape {shapes}, expected (16, 2), (16,), (2,)")
     if not raw.stepped and center[0] != -1:
         center[1] += 15.0 * scale
         scale *= 1.25

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from fastpose import _checks
 from fastpose.skeletons import Skeleton
+
+Built = TypeVar("Built")
 
 UNLABELLED, OCCLUDED, VISIBLE = 0, 1, 2
 
@@ -105,6 +108,32 @@ def _frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     return array
 
 
+@contextmanager
+def reading(path: Path, entry: str = "") -> Iterator[None]:
+    """Turn whatever malformed content of an annotation file raises into one ``ValueError`` that names the file.
+
+    ``entry`` names the part being read, such as "row 3". A sentence that names the file already passes unchanged.
+    """
+    place = f"{path}: {entry}" if entry else f"{path}:"
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{place} lacks {error}; restore the file, or name another annotation") from None
+    except (ValueError, IndexError, AttributeError, TypeError, RecursionError, OverflowError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{place} is malformed ({error}); restore the file, or name another annotation") from None
+
+
+def read_rows(path: Path, rows: Iterable[Any], build: Callable[[Any, int], Built]) -> list[Built]:
+    """Return ``build(row, index)`` of every row of an annotation file; a malformed row is one ``ValueError``."""
+    built = []
+    for index, row in enumerate(rows):
+        with reading(path, f"row {index}"):
+            built.append(build(row, index))
+    return built
+
+
 def resolve_under(root: Path, name: str, listed_in: Path) -> Path:
     """Return ``root / name``; a name from an annotation file that would leave ``root`` is a ``ValueError``."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
@@ -127,6 +156,11 @@ def not_finite(persons: Sequence[Person]) -> list[int]:
     return [index for index, entry in enumerate(persons) if not _is_finite(entry)]
 
 
+def without_size(persons: Sequence[Person]) -> list[int]:
+    """Return the indices of persons whose scale is 0 or less: nothing could be cropped."""
+    return [index for index, entry in enumerate(persons) if entry.scale <= 0]
+
+
 def _is_finite(entry: Person) -> bool:
     return bool(np.isfinite(entry.keypoints).all() and np.isfinite(entry.center).all() and np.isfinite(entry.scale))
 
@@ -141,7 +175,7 @@ def finish(name: str, root: Path, persons: list[Person], *, minimum_joints: int,
 
     ``minimum_joints`` drops persons with fewer labelled joints. ``on_missing``: "error" raises
     ``FileNotFoundError`` when a photograph is absent, "drop" leaves such persons out. Raises ``ValueError``
-    for non-finite coordinates and when nobody is left.
+    for non-finite coordinates, for a scale of 0 or less and when nobody is left.
     """
     _checks.choice("missing_images", on_missing, ("error", "drop"))
     persons = [entry for entry in persons if labelled(entry) >= minimum_joints]
@@ -151,6 +185,12 @@ def finish(name: str, root: Path, persons: list[Person], *, minimum_joints: int,
         raise ValueError(
             f"{name}: person {entry.person_id} on {entry.image.name} has NaN or infinite coordinates; "
             f"expected finite pixels (see fastpose data check {name} {root})"
+        )
+    for index in without_size(persons)[:1]:
+        entry = persons[index]
+        raise ValueError(
+            f"{name}: person {entry.person_id} on {entry.image.name} has scale {entry.scale:g}; "
+            f"expected a positive one (see fastpose data check {name} {root})"
         )
     if not persons:
         raise ValueError(f"{name}: no person with at least {minimum_joints} labelled joints found under {root}")

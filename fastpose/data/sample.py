@@ -8,7 +8,7 @@ import numpy as np
 
 from fastpose import _checks, skeletons
 from fastpose.data.coco import read_json
-from fastpose.data.person import Person, existing, finish, person, resolve_under
+from fastpose.data.person import Person, existing, finish, person, reading, resolve_under
 
 FOLDER = Path(__file__).parent / "sample"
 
@@ -34,6 +34,11 @@ class SamplePersons:
 def read(folder: Path, split: str) -> list[Person]:
     """Read the persons of a split in the file's order and unchecked."""
     path = existing("sample", folder / "annotations.json", "annotation file")
+    with reading(path, "an entry"):
+        return _persons(folder, path, split)
+
+
+def _persons(folder: Path, path: Path, split: str) -> list[Person]:
     persons = []
     for row in read_json(path)["persons"]:
         if split not in ("all", row["split"]):

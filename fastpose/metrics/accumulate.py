@@ -24,7 +24,7 @@ class PCKAccumulator:
 
     Example::
 
-        accumulator = PCKAccumulator(protocols.lsp())
+        accumulator = PCKAccumulator(protocols.lsp(every_joint=False))
         for batch in loader:
             accumulator.update(prediction, target, visibility)
         accumulator.all_reduce()

@@ -300,9 +300,10 @@ def lsp_pck(
     """PCK on LSP, person-centric, over its 14 joints; see :func:`fastpose.metrics.protocols.lsp`.
 
     Without ``visibility`` all 14 joints count, as published. With it, unlabelled joints are masked and persons whose
-    torso is not labelled are left out (``details["persons_left_out"]``): LSP-extended has many of both.
+    torso is not labelled are left out (``details["persons_left_out"]``), and the protocol says so: LSP-extended has
+    many of both.
     """
-    protocol = protocols.lsp(threshold, torso, skeleton)
+    protocol = protocols.lsp(threshold, torso, skeleton, every_joint=visibility is None)
     return result(protocol, count(protocol, prediction, target, visibility))
 
 

@@ -47,7 +47,9 @@ class Protocol:
     average: str
 
 
-def lsp(threshold: float = 0.2, torso: str = "lsho-rhip", skeleton: str = "lsp") -> Protocol:
+def lsp(
+    threshold: float = 0.2, torso: str = "lsho-rhip", skeleton: str = "lsp", *, every_joint: bool = True
+) -> Protocol:
     """LSP's PCK, person-centric, over its 14 joints (system 000, eq. 12 and the released evaluation).
 
     Args:
@@ -55,15 +57,19 @@ def lsp(threshold: float = 0.2, torso: str = "lsho-rhip", skeleton: str = "lsp")
         torso: ``"lsho-rhip"`` as the released code, ``"rsho-lhip"`` as the paper prints, ``"either"`` takes the
             first where both its joints are labelled and its mirror elsewhere (for LSP-extended).
         skeleton: storage order of the joints, ``"lsp"`` (14) or ``"mpii"`` (16, pelvis and thorax not scored).
+        every_joint: every joint counts, as published; False says in the sentence that a visibility masks some
+            (LSP-extended).
     """
     choice("torso", torso, tuple(TORSOS))
     choice("skeleton", skeleton, ("lsp", "mpii"))
     order = skeletons.get(skeleton)
     names = LSP.joints if skeleton == "lsp" else tuple(_IN_MPII.get(joint, joint) for joint in LSP.joints)
     spelled = " or else ".join(f"|{a} - {b}|" for a, b in TORSOS[torso])
+    masked = "" if every_joint else ", labelled joints only; persons without a labelled torso left out"
     return Protocol(
         name=f"PCK@{threshold:g}",
-        sentence=f"LSP PCK@{threshold:g}, person-centric, <= {threshold:g} x {spelled}, mean over joint x image",
+        sentence=f"LSP PCK@{threshold:g}, person-centric, <= {threshold:g} x {spelled}, mean over joint x image"
+        f"{masked}",
         joints=order.joints,
         scored=tuple(sorted(order.index(name) for name in names)),
         threshold=threshold,

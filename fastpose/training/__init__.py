@@ -118,7 +118,7 @@ def predict(
         recipe: refuse weights of another recipe; None takes whatever the weights are.
         weights: a .safetensors file that a training run wrote.
         inputs: photographs, and folders of them. Each whole photograph is taken as one person's crop.
-        out: folder of the pictures, ``<name>.png`` each; made where it is absent.
+        out: folder of the pictures, ``<name>.png`` each, or ``<name>-2.png`` and so on where that file exists already.
         save_keypoints: also write key points and scores of all photographs as JSON.
         overrides: ``key=value`` texts over the configuration of the weights, such as ``test.flip=no``.
 
@@ -191,15 +191,15 @@ def _photos(inputs: Sequence[str | Path]) -> list[Path]:
 
 
 def _targets(photos: Sequence[Path], out: Path) -> list[Path]:
-    """Return one picture path per photograph; equal names are numbered."""
-    taken: set[Path] = set()
+    """Return one picture path per photograph; a name that a photograph or any other file has is numbered."""
+    taken = {photo.resolve() for photo in photos}
     targets = []
     for photo in photos:
         target, number = out / f"{photo.stem}.png", 1
-        while target in taken or target.resolve() == photo.resolve():
+        while target.resolve() in taken or target.exists() or target.is_symlink():
             number += 1
             target = out / f"{photo.stem}-{number}.png"
-        taken.add(target)
+        taken.add(target.resolve())
         targets.append(target)
     return targets
 

@@ -7,6 +7,7 @@ A recipe is the name of a published row (``sagan/ours-c``): a YAML file of the p
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -60,7 +61,7 @@ class RunConfig:
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         _require(0.0 <= self.ema < 1.0, "ema", "a decay in [0, 1)", self.ema)
         _require(self.clip_norm >= 0.0, "clip_norm", "0 (off) or a positive norm", self.clip_norm)
-        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(0 <= self.seed < 2**63, "seed", "0 or more and below 2**63", self.seed)
         _require(self.timeout_minutes > 0, "timeout_minutes", "a positive number", self.timeout_minutes)
         _checks.choice("run.precision", self.precision, ("fp32", "bf16", "fp16"))
 
@@ -295,7 +296,16 @@ def _is_path(name: str | Path) -> bool:
 
 
 def _label(name: str | Path) -> str:
-    return Path(name).stem if _is_path(name) else str(name)
+    """Return the recipe's name; that of a file becomes a folder of runs, so it is checked as a run's name is."""
+    if not _is_path(name):
+        return str(name)
+    label = Path(name).stem
+    if not re.fullmatch(r"\w[\w.+=, -]*", label):
+        raise ValueError(
+            f"recipe file {str(name)!r}: expected a name of letters, digits, '.', '_' or '-' that begins with a letter "
+            "or digit; rename it"
+        )
+    return label
 
 
 def _recipe_text(name: str | Path) -> str:

@@ -25,6 +25,10 @@ PIXELS_PER_SCALE = 200.0
 """A person of scale 1 is cropped by a square of this side."""
 
 
+BACKENDS = ("auto", *ops.heatmap.functional.DECODE.backend_names)
+"""What the heatmap operations can run on."""
+
+
 @dataclass(frozen=True)
 class InferenceConfig:
     """How a network is tested.
@@ -44,6 +48,7 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("test.decoder", self.decoder, ("quarter", "argmax", "dark"))
+        _checks.choice("test.backend", self.backend, BACKENDS)
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"test.scales: expected at least one positive number, got {self.scales}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,8 @@ class DataConfig:
         for name in (self.name, *(entry.partition(":")[0] for entry in self.extra)):
             if name not in _DEFAULTS:
                 raise ValueError(_checks.unknown("data set", name, _DEFAULTS))
+        _checks.choice("data.crop", self.crop, tuple(transforms.CROPS))
+        _checks.choice("data.augmentation", self.augmentation, ("none", *transforms.AUGMENTATIONS))
         if self.image_size < 32 or self.image_size % 16:
             raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {self.image_size}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -105,12 +108,15 @@ def _source(config: DataConfig, name: str, root: str, split: str, holdout: int) 
 
 def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | JoinedDataset:
     """Return the augmented training samples of the main data set and of the extra ones."""
+    validation = source(config, "validation")
     sources = [source(config, "train")]
     for entry in config.extra:
         name, _, root = entry.partition(":")
-        # The main data set is the one validated: nothing of an extra one is held out.
-        sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout=0))
+        # The main data set is the one validated: nothing of another one is held out.
+        holdout = config.holdout if name == config.name else 0
+        sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout))
     _check_skeletons(sources)
+    _check_disjoint(sources, validation)
     parts = [_dataset(one, config, seed, config.augmentation) for one in sources]
     return parts[0] if len(parts) == 1 else JoinedDataset(parts)
 
@@ -140,6 +146,22 @@ def _check_skeletons(sources: Sequence[Source]) -> None:
                 f"data.extra: {one.name} has the joints of {one.skeleton.name!r}, {sources[0].name} those of "
                 f"{sources[0].skeleton.name!r}; expected one layout"
             )
+
+
+def _check_disjoint(sources: Sequence[Source], validation: Source) -> None:
+    """Refuse to train on photographs of the validation set."""
+    held = _photographs([validation])
+    shared = sorted(held & _photographs(sources))
+    if shared:
+        raise ValueError(
+            f"data: {len(shared):,} of the {len(held):,} validation photographs are in the training set too, first "
+            f"{shared[0]}; expected none, choose another data.split, data.validation_split or data.extra"
+        )
+
+
+def _photographs(sources: Sequence[Source]) -> set[str]:
+    """Return the photographs' paths without links."""
+    return {os.path.realpath(photo) for photo in {entry.image for one in sources for entry in one.persons}}
 
 
 def cut(config: DataConfig, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
 """Resume points: the whole state of a training run in ``state/``, the newest and the one before it.
 
 A save is a pair ``save-<number>-step-<step>`` of .safetensors and .json. The tensors are put in place first and the
-manifest, which holds their sha256, last: a save exists when its manifest does. Names are never reused, so that nothing
-is overwritten; the third oldest pair goes only when the newest is complete.
+manifest, which holds their sha256 and its own, last: a save exists when its manifest does. Names are never reused, so
+that nothing is overwritten; the third oldest pair goes only when the newest is complete.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastpose.training import checkpoint, files, state_tree
 
 _NAME = re.compile(r"save-(\d+)-step-(\d+)\.json")
 _KEPT = 2
+_OWN_HASH = "manifest_sha256"  # over the rest of the manifest; files of earlier versions have none
 
 
 def save(folder: Path, state: dict[str, Any], about: dict[str, Any], step: int) -> Path:
@@ -45,7 +47,7 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any], step: int) 
     files.publish(path.with_suffix(".safetensors"), data)
     manifest = {"format_version": checkpoint.FORMAT_VERSION, **about, "step": step, "state": tree}
     manifest["files"] = {path.with_suffix(".safetensors").name: entry}
-    files.publish_json(path, manifest)
+    files.publish_json(path, manifest | {_OWN_HASH: _hash(manifest)})
     _prune(folder)
     return path
 
@@ -73,12 +75,41 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except ValueError as error:
         raise ValueError(f"{error}; {advice}") from None
     checkpoint.check_version(path, manifest)
+    own_hash = manifest.pop(_OWN_HASH, None)
+    if own_hash is not None and own_hash != _hash(manifest):
+        raise ValueError(
+            f"checkpoint {path}: sha256 differs from its own (file changed after it was written); {advice}"
+        )
+    try:
+        return _verified(path, manifest, advice)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"checkpoint {path}: expected the manifest of a resume point, found one that does not hold together "
+            f"({type(error).__name__}: {error}); {advice}"
+        ) from None
+
+
+def _verified(path: Path, manifest: dict[str, Any], advice: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (state, manifest), the tensors checked against the manifest."""
     tensor_path = path.with_suffix(".safetensors")
     data = checkpoint.read_bytes(tensor_path)
     checkpoint.check_bytes(tensor_path, data, manifest.get("files", {}).get(tensor_path.name, {}), advice)
     tensors, _ = checkpoint.deserialise(tensor_path, data)
     # Clones own aligned memory; what is read in place from a file does not.
-    return state_tree.decode(manifest.pop("state"), {key: value.clone() for key, value in tensors.items()}), manifest
+    own = {key: value.clone() for key, value in tensors.items()}
+    try:
+        state = state_tree.decode(manifest.pop("state"), own)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}; {advice}") from None
+    if not isinstance(state, dict):
+        raise TypeError(f"the state is a {type(state).__name__}")
+    return state, manifest
+
+
+def _hash(manifest: dict[str, Any]) -> str:
+    """Return the sha256 of the canonical JSON of a manifest, the same before it is written and after it is read."""
+    read = json.loads(json.dumps(manifest))
+    return files.sha256(json.dumps(read, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _choose(path: Path) -> Path:

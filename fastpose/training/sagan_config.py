@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fastpose import _checks
+from fastpose.nn.hourglass import STEMS
+from fastpose.nn.residual import SKIPS
+from fastpose.nn.self_attention import FLAVOURS
 from fastpose.training.config import RunConfig
-from fastpose.training.estimation import InferenceConfig
+from fastpose.training.estimation import BACKENDS, InferenceConfig
 from fastpose.training.pose_data import DataConfig
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name}: expected 0 or more, got {value}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         _checks.choice("model.name", self.name, ("sagan.generator", "hourglass"))
         _checks.choice("model.sarm", self.sarm, ("B", "none"))
+        _checks.choice("model.flavour", self.flavour, FLAVOURS)
+        _checks.choice("model.stem", self.stem, STEMS)
+        if self.skip:
+            _checks.choice("model.skip", self.skip, SKIPS)
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,7 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         _checks.choice("discriminator.name", self.name, ("sagan.discriminator", "none"))
         _checks.choice("discriminator.sarm", self.sarm, ("A", "B", "none"))
+        _checks.choice("discriminator.flavour", self.flavour, FLAVOURS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,9 @@ class LossConfig:
         _checks.choice("loss.policy", self.policy, ("began", "constant"))
         _checks.choice("loss.missing", self.missing, ("zero", "ignore"))
         _checks.choice("loss.reduction", self.reduction, ("mean", "half_sum"))
+        _checks.choice("loss.backend", self.backend, BACKENDS)
+        _not_negative("loss.lambda_g", self.lambda_g)
+        _not_negative("loss.rate", self.rate)
         if self.sigma <= 0:
             raise ValueError(f"loss.sigma: expected a positive number of heatmap pixels, got {self.sigma}")
         if not 0 <= self.lambda_d <= 1:
@@ -116,6 +132,7 @@ class NetworkOptimizerConfig:
         _checks.choice("optimizer name", self.name, ("rmsprop", "adam"))
         if not self.lr > 0:
             raise ValueError(f"optimizer lr: expected a positive number, got {self.lr}")
+        _not_negative("optimizer weight_decay", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,10 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("schedule.name", self.name, ("paper", "released", "cosine", "constant", "milestones"))
+        if not self.factor > 0:
+            raise ValueError(f"schedule.factor: expected a positive number, got {self.factor}")
+        if self.milestones and min(self.milestones) <= 0:
+            raise ValueError(f"schedule.milestones: expected epochs from 1 on, got {self.milestones}")
 
 
 @dataclass(frozen=True)
@@ -158,3 +179,17 @@ class SaganConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     test: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        depths = {"model": self.model.depth}
+        if self.discriminator.name != "none":
+            depths["discriminator"] = self.discriminator.depth
+        for section, depth in depths.items():
+            if depth < 1:
+                raise ValueError(f"{section}.depth: expected 1 or more, got {depth}")
+            multiple = 4 * 2**depth  # heatmaps have a quarter of the side, and an hourglass halves them ``depth`` times
+            if self.data.image_size % multiple:
+                raise ValueError(
+                    f"data.image_size: expected a multiple of {multiple} (4 x 2**{section}.depth), got "
+                    f"{self.data.image_size}; change it or {section}.depth"
+                )

@@ -44,8 +44,17 @@ def put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping
         source, manifest, config: its file, its manifest and the configuration in use, for messages.
 
     Raises:
-        ValueError: a network, optimizer or schedule does not fit; one sentence.
+        ValueError: a network, optimizer or schedule does not fit, or something is missing; one sentence.
     """
+    try:
+        _put_back(job, state, source, manifest, config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"checkpoint {source}: its state lacks or misnames something ({type(error).__name__}: {error}); restore it"
+        ) from error
+
+
+def _put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping[str, Any], config: Any) -> None:
     trainer = job.trainer
     for name, network in trainer.networks.items():
         saved = state["networks"].get(name, {})

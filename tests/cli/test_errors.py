@@ -79,7 +79,10 @@ def fail(monkeypatch, error: BaseException) -> None:
         (NotADirectoryError(20, "Not a directory", "x"), "fastpose: x: Not a directory\n"),
         (PermissionError(13, "Permission denied", "/root/x"), "fastpose: /root/x: Permission denied\n"),
         (OSError(28, "No space left on device"), "fastpose: [Errno 28] No space left on device\n"),
-        (ImportError("OKS-AP needs faster-coco-eval"), "fastpose: OKS-AP needs faster-coco-eval\n"),
+        (
+            ImportError("OKS-AP needs: pip install fastpose[eval]"),
+            "fastpose: OKS-AP needs: pip install fastpose[eval]\n",
+        ),
         (ValueError(), "fastpose: ValueError\n"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "fastpose: CUDA out of memory\n"),
     ],
@@ -90,9 +93,21 @@ def test_what_a_user_can_mend_is_one_line(capsys, monkeypatch, error, line):
     assert run(capsys, "doctor") == (2, "", line)
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch):
-    fail(monkeypatch, KeyError("unexpected"))
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("unexpected"),
+        TypeError("'<' not supported between instances of 'str' and 'int'"),
+        TypeError("expected str, bytes or os.PathLike object, not NoneType"),
+        TypeError("train() got an unexpected keyword argument 'recipe'"),
+        ImportError("cannot import name 'fit' from 'fastpose.training.engine'"),
+        ModuleNotFoundError("No module named 'fastpose.training.nothing'"),
+    ],
+    ids=str,
+)
+def test_a_defect_keeps_its_traceback(monkeypatch, error):
+    fail(monkeypatch, error)
+    with pytest.raises(type(error)):
         cli.main(["doctor"])
 
 

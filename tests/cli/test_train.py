@@ -14,7 +14,7 @@ import pytest
 
 import fastpose
 from fastpose.cli import demo
-from fastpose.cli.predict import split_recipe
+from fastpose.cli.predict import split_overrides, split_recipe
 
 
 def test_a_run_folder_holds_what_the_guide_says(trained):
@@ -96,6 +96,24 @@ def test_split_recipe_takes_the_first_word_only_when_it_names_one(photo):
     known = ["sagan/demo"]
     assert split_recipe(["sagan/demo", "a.jpg"], known) == ("sagan/demo", [Path("a.jpg")])
     assert split_recipe([str(photo), "sagan/demo"], known) == (None, [photo, Path("sagan/demo")])
+    assert split_recipe(["my/own.yaml", "a.jpg"], known) == ("my/own.yaml", [Path("a.jpg")])
+
+
+def test_split_overrides_leaves_files_and_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.b=c.jpg").touch()
+    words = ["sagan/demo", "a.b=c.jpg", "test.flip=no", "set.v2/x=1.png", "a=b.jpg", "data.root=some/folder"]
+    assert split_overrides(words) == (
+        ["sagan/demo", "a.b=c.jpg", "set.v2/x=1.png", "a=b.jpg"],
+        ["test.flip=no", "data.root=some/folder"],
+    )
+
+
+def test_predict_takes_overrides(run, weights, photo):
+    assert run("predict", photo, "--weights", weights, "-o", "drawn", "test.flip=no")[0] == 0
+    code, _, err = run("predict", photo, "--weights", weights, "-o", "other", "test.flop=no")
+    assert code == 2
+    assert "unknown key 'test.flop'; did you mean 'test.flip'" in err
 
 
 def test_demo_prints_protocol_files_and_next_steps(run, monkeypatch):

@@ -89,6 +89,14 @@ def test_import_reads_a_published_hourglass(run, shared, tmp_path):
     assert manifest["options"] == {"stacks": 2, "width": 64, "stem": "pytorch_pose"}
 
 
+def test_import_with_an_option_of_a_wrong_type_is_one_line(run, tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "hg.pth")
+    code, _, err = run("import", "hourglass", "hg.pth", "stacks=three", "-o", "w.safetensors")
+    assert code == 2
+    assert err.startswith("fastpose: hourglass: the options stacks=three build no network")
+    assert err.count("\n") == 1
+
+
 def test_import_never_runs_pickled_code(run, tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -101,15 +109,17 @@ def test_import_never_runs_pickled_code(run, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_import_with_a_recipe_gives_weights_that_predict_takes(run, weights, photo, tmp_path, monkeypatch):
+@pytest.mark.parametrize("recipe", ["sagan/tiny", "mine.yaml"])
+def test_import_with_a_recipe_gives_weights_that_predict_takes(run, photo, tmp_path, monkeypatch, recipe):
     # The importer itself is tested with the models; here a network that fits the recipe stands in for its result.
     network = models.create("sagan.generator.tiny", keypoints=17)
     monkeypatch.setattr(models, "import_published", lambda name, state, **options: network)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "theirs.pth")
-    code, out, err = run("import", "sagan.generator", "theirs.pth", "-o", "w.safetensors", "--recipe", "sagan/tiny")
+    assert run("recipes", "copy", "sagan/tiny", "mine.yaml")[0] == 0
+    code, out, err = run("import", "sagan.generator", "theirs.pth", "-o", "w.safetensors", "--recipe", recipe)
     assert (code, err) == (0, "")
-    assert "fastpose predict sagan/tiny --weights w.safetensors" in out
-    assert run("predict", "sagan/tiny", photo, "--weights", "w.safetensors", "-o", "drawn")[0] == 0
+    assert f"fastpose predict {recipe} --weights w.safetensors" in out
+    assert run("predict", recipe, photo, "--weights", "w.safetensors", "-o", "drawn")[0] == 0
 
 
 def test_export_to_pt2_equals_eager_for_any_batch(run, weights, tmp_path):

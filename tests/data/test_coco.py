@@ -59,6 +59,17 @@ def test_only_some_licences(tmp_path, photo):
         ("[]", "expected a COCO file"),
         ("{", "not valid JSON"),
         ('{"images": [], "annotations": [{}]}', "lacks 'image_id'"),
+        (
+            '{"images": [], "annotations": [{"id": 4, "image_id": 1}]}',
+            "annotation 4 names image 1, which is not listed",
+        ),
+        ('{"images": 5, "annotations": []}', "is malformed"),
+        ('{"images": [], "annotations": [3]}', "is malformed"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"id": 4, "image_id": 1}]}', "row 0 lacks 'bbox'"),
+        (
+            '{"images": [{"id": 1, "file_name": 7}], "annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2, 3, 4]}]}',
+            "row 0 is malformed",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, sentence):

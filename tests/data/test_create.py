@@ -35,3 +35,9 @@ def test_an_unknown_split_lists_the_known(tmp_path):
 def test_a_folder_without_files_is_a_file_error(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"fastpose data check {name}"):
         data.create(name, tmp_path)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "data" / "joints.mat")):
+        data.create("lspet", "~/data")

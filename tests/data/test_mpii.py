@@ -177,7 +177,7 @@ def test_no_annotation_lists_the_known_names(tmp_path):
     [
         ("valid.json", b"[{", "not valid JSON"),
         ("valid.json", b"{}", "expected a list of persons"),
-        ("valid.json", b'[{"image": "a.jpg"}]', "a person lacks 'joints_vis'"),
+        ("valid.json", b'[{"image": "a.jpg"}]', "row 0 lacks 'joints_vis'"),
         ("valid.h5", b"junk", "not a stacked-hourglass annotation file"),
         (mpii.OFFICIAL, b"junk", "not the MPII annotation file"),
     ],
@@ -186,6 +186,40 @@ def test_a_damaged_file_is_named(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: {sentence}"):
         mpii.read(tmp_path, "val")
+
+
+def _hrnet_row(**changes):
+    row = {"joints_vis": [1] * 16, "joints": [[9, 9]] * 16, "image": "a.jpg", "scale": 1.0, "center": [5.0, 5.0]}
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"center": []}, {"center": 3}, {"scale": None}, {"scale": 10**400}, {"image": 5}, {"image": []}]
+    + [{"joints": "x"}, {"joints": [[1, 1]] * 5}, {"joints_vis": [[1], 2]}, {"joints_vis": {}}],
+)
+def test_a_malformed_row_is_one_sentence(tmp_path, changes):
+    (tmp_path / "valid.json").write_text(json.dumps([_hrnet_row(), _hrnet_row(**changes)]))
+    with pytest.raises(ValueError, match=r"valid\.json: (row 1|a person) is malformed"):
+        mpii.read(tmp_path, "val")
+    assert not data.check.check("mpii", tmp_path).ok
+
+
+@pytest.mark.parametrize("content", ["[5]", "[[]]", "[null]", "[" * 100_000])
+def test_malformed_json_is_one_sentence(tmp_path, content):
+    (tmp_path / "valid.json").write_text(content)
+    with pytest.raises(ValueError, match=r"valid\.json"):
+        mpii.read(tmp_path, "val")
+
+
+def test_a_person_without_size_is_refused(tmp_path, photo):
+    photo("images/a.jpg")
+    (tmp_path / "valid.json").write_text(json.dumps([_hrnet_row(), _hrnet_row(scale=0)]))
+    with pytest.raises(ValueError, match=r"mpii: person 1 on a\.jpg has scale 0; expected a positive one"):
+        data.create("mpii", tmp_path, "val")
+    report = data.check.check("mpii", tmp_path)
+    assert not report.ok
+    assert "1 persons with a scale of 0 or less: a.jpg (person 1)" in "\n".join(report.lines)
 
 
 def test_an_image_name_cannot_leave_the_root(tmp_path):

@@ -30,21 +30,22 @@ def batches(parts, size):
 @pytest.mark.parametrize("size", [1, 4, 23, 100])
 def test_batches_equal_one_pass(size):
     parts = data()
-    accumulator = PCKAccumulator(protocols.lsp(), curve_maximum=0.5)
+    protocol = protocols.lsp(every_joint=False)
+    accumulator = PCKAccumulator(protocol, curve_maximum=0.5)
     for batch in batches(parts, size):
         accumulator.update(*batch)
     assert accumulator.result() == keypoints_2d.lsp_pck(*parts)
-    whole = keypoints_2d.pck_curve(protocols.lsp(), *parts, maximum=0.5)
+    whole = keypoints_2d.pck_curve(protocol, *parts, maximum=0.5)
     assert torch.equal(accumulator.curve().values, whole.values)
     assert keypoints_2d.auc(accumulator.curve()) == keypoints_2d.auc(whole)
 
 
 def test_merge_and_state_equal_one_pass():
     parts = data()
-    first, second = PCKAccumulator(protocols.lsp()), PCKAccumulator(protocols.lsp())
+    first, second = PCKAccumulator(protocols.lsp(every_joint=False)), PCKAccumulator(protocols.lsp(every_joint=False))
     for index, batch in enumerate(batches(parts, 5)):
         (first, second)[index % 2].update(*batch)
-    copied = PCKAccumulator(protocols.lsp())
+    copied = PCKAccumulator(protocols.lsp(every_joint=False))
     copied.load_state(second.state())
     first.merge(copied)
     assert first.result() == keypoints_2d.lsp_pck(*parts)
@@ -96,7 +97,7 @@ from fastpose.metrics import PCKAccumulator, protocols
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 parts = numpy.load(f"{folder}/data.npz")
-accumulator = PCKAccumulator(protocols.lsp())
+accumulator = PCKAccumulator(protocols.lsp(every_joint=False))
 for start in range(4 * rank, 23, 8):
     accumulator.update(*(parts[name][start : start + 4] for name in ("prediction", "target", "visibility")))
 accumulator.all_reduce()

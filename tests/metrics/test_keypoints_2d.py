@@ -91,6 +91,8 @@ def test_lsp_counts_every_joint_unless_told_which_are_labelled():
     masked = keypoints_2d.lsp_pck(prediction, target, visibility)
     assert masked.value == 100.0
     assert masked.details["joints_without_labels"] == ["l_wrist"]
+    assert masked.protocol.endswith("labelled joints only; persons without a labelled torso left out")
+    assert "labelled" not in keypoints_2d.lsp_pck(prediction, target).protocol
     assert "l_wrist" not in masked.per_joint
 
 

@@ -199,3 +199,11 @@ def test_a_recipe_is_copied_but_nothing_is_overwritten(tmp_path: Path) -> None:
     assert config.read_yaml(copy.read_text(), "copy")["system"] == names[0].partition("/")[0]
     with pytest.raises(ValueError, match="exists already"):
         config.copy_recipe(names[0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["...yaml", ".yaml", "-a.yaml"])
+def test_a_recipe_file_must_name_a_folder_of_runs(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("system: toy\n")
+    with pytest.raises(ValueError, match=r"recipe file .*: expected a name of letters"):
+        config.load_recipe(path, config_class=Config)

@@ -222,7 +222,7 @@ def test_each_data_set_has_its_metric(name: str, split: str, skeleton: str, metr
     worst = pose_scores.score(source, np.arange(4), Estimate(truth + 1000, ones))
     assert perfect[0].name == worst[0].name == metric == pose_scores.monitor(name, split)
     assert (perfect[0].value, worst[0].value) == (100.0, 0.0)
-    assert perfect[0].protocol
+    assert ("labelled joints only" in perfect[0].protocol) == (name == "lspet")
 
 
 def test_coco_adds_average_precision() -> None:

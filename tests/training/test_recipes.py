@@ -137,6 +137,25 @@ def test_extra_data_sets_of_other_joints_are_refused(monkeypatch: pytest.MonkeyP
         pose_data.train_dataset(DataConfig(name="sample", extra=("lsp:folder",)), 0)
 
 
+@pytest.mark.parametrize("changes", [{"split": "all"}, {"validation_split": "train"}, {"split": "val"}])
+def test_validation_photographs_are_never_trained_on(changes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"data: \d+ of the \d+ validation photographs are in the training set too"):
+        pose_data.train_dataset(DataConfig(name="sample", image_size=64, **changes), 0)
+
+
+def test_an_extra_part_of_the_main_set_keeps_its_holdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def create(name: str, root: str, split: str, **options: object) -> object:
+        asked.append((name, split, options.get("holdout")))
+        return data.create("sample", split=split)
+
+    monkeypatch.setattr(pose_data, "data", SimpleNamespace(create=create))
+    pose_data.train_dataset(DataConfig(name="lspet", root="x", extra=("lspet:x",), holdout=7), 0)
+    assert sorted(set(asked)) == [("lspet", "train", 7), ("lspet", "val", 7)]
+    assert len(asked) == 3
+
+
 def test_a_data_set_without_folder_says_so() -> None:
     with pytest.raises(ValueError, match="data set 'lspet' needs the folder"):
         pose_data.train_dataset(DataConfig(name="lspet"), 0)
@@ -237,6 +256,20 @@ def test_predict_never_writes_over_its_input(run: training.FitResult, photos: Pa
     (path,) = training.predict(None, run.folder / "weights/best.safetensors", [photos / "a.png"], out=photos)
     assert path.name == "a-2.png"
     assert (photos / "a.png").read_bytes() == before
+
+
+def test_predict_never_writes_over_any_file(run: training.FitResult, photos: Path) -> None:
+    weights = run.folder / "weights/best.safetensors"
+    (photos / "b.png").write_bytes((photos / "a.png").read_bytes())  # b.jpg would be drawn to b.png, another input
+    (photos / "a-2.png").symlink_to(photos / "absent.png")
+    before = {path: path.read_bytes() for path in photos.iterdir() if path.is_file()}
+    inputs = [photos / "a.png", photos / "b.jpg", photos / "b.png"]
+    first = training.predict(None, weights, inputs, out=photos)
+    assert [path.name for path in first] == ["a-3.png", "b-2.png", "b-3.png"]
+    (again,) = training.predict(None, weights, [photos / "b.jpg"], out=photos)
+    assert again.name == "b-4.png"
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (photos / "absent.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,33 @@ def test_a_damaged_one_names_the_earlier_one_and_never_falls_back(tmp_path: Path
     with pytest.raises(ValueError, match=f"expected JSON, found 100 bytes of something else; resume from {first}"):
         resume_point.load(tmp_path)
     assert resume_point.load(first)[0]["step"] == 5
+
+
+def test_a_changed_number_in_the_manifest_is_found(tmp_path: Path) -> None:
+    (path,) = save(tmp_path, 5)
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    with pytest.raises(ValueError, match=r"sha256 differs from its own \(file changed .*there is no earlier one"):
+        resume_point.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"state": None}, {"state": {"dict": [3]}}, {"state": {"dict": [["w", {"tensor": "x"}]]}}, {"files": [1]}, {}],
+)
+def test_an_older_manifest_loads_and_a_broken_one_is_a_sentence(tmp_path: Path, changes: dict[str, Any]) -> None:
+    first, second = save(tmp_path, 5, 10)
+    manifest = json.loads(second.read_text())
+    del manifest["manifest_sha256"]
+    second.write_text(json.dumps(manifest | changes))
+    if not changes:
+        assert resume_point.load(second)[0]["step"] == 10
+        return
+    with pytest.raises(ValueError, match=f"^checkpoint {second}: .*; resume from {first} instead$"):
+        resume_point.load(second)
+    del manifest["state"]
+    second.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"KeyError: 'state'.*; resume from {first} instead$"):
+        resume_point.load(second)
 
 
 def test_nothing_there_and_something_else(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -290,6 +291,19 @@ def test_training_needs_no_gradient_left_behind() -> None:
         ("schedule", "name", "papr", "did you mean 'paper'"),
         ("data", "name", "lsptt", "unknown data set 'lsptt'; did you mean"),
         ("data", "image_size", 100, "data.image_size: expected a multiple of 16"),
+        ("data", "crop", "exat", "data.crop: expected one of .*did you mean 'exact'"),
+        ("data", "augmentation", "sagan_papr", "data.augmentation: .*did you mean 'sagan_paper'"),
+        ("model", "flavour", "papr", "model.flavour: .*did you mean 'paper'"),
+        ("model", "skip", "cnv", "model.skip: .*did you mean 'conv'"),
+        ("model", "stem", "newel", "model.stem: .*did you mean 'newell'"),
+        ("discriminator", "flavour", "papr", "discriminator.flavour: .*did you mean 'paper'"),
+        ("loss", "backend", "referense", "loss.backend: .*did you mean 'reference'"),
+        ("test", "backend", "referense", "test.backend: .*did you mean 'reference'"),
+        ("loss", "lambda_g", -0.1, "loss.lambda_g: expected 0 or more, got -0.1"),
+        ("loss", "rate", float("nan"), "loss.rate: expected 0 or more, got nan"),
+        ("schedule", "factor", 0.0, "schedule.factor: expected a positive number, got 0.0"),
+        ("schedule", "milestones", (0, 5), r"schedule.milestones: expected epochs from 1 on, got \(0, 5\)"),
+        ("run", "seed", 2**63, r"run.seed: expected 0 or more and below 2\*\*63"),
         ("test", "decoder", "quarters", "did you mean 'quarter'"),
         ("test", "scales", (), "test.scales: expected at least one positive number"),
     ],
@@ -297,6 +311,47 @@ def test_training_needs_no_gradient_left_behind() -> None:
 def test_a_bad_value_is_one_sentence(section: str, field: str, value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(getattr(sagan.SaganConfig(), section), **{field: value})
+
+
+def test_weight_decay_is_not_negative() -> None:
+    with pytest.raises(ValueError, match=r"weight_decay: expected 0 or more, got -1\.0"):
+        sagan.NetworkOptimizerConfig(weight_decay=-1.0)
+
+
+def test_the_image_size_suits_every_hourglass() -> None:
+    with pytest.raises(ValueError, match=r"image_size: expected a multiple of 32 \(4 x 2\*\*model\.depth\), got 80"):
+        configuration.load_recipe("sagan/tiny", ["data.image_size=80", "model.depth=3"])
+    with pytest.raises(ValueError, match=r"discriminator\.depth\), got 80"):
+        configuration.load_recipe("sagan/tiny", ["data.image_size=80", "discriminator.depth=3"])
+    alone = ["data.image_size=80", "discriminator.depth=3", "discriminator.name=none"]
+    assert configuration.load_recipe("sagan/tiny", alone).config.data.image_size == 80
+
+
+def cosine(epochs: int) -> tuple[torch.optim.Optimizer, Any]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    return optimizer, sagan.build_scheduler(optimizer, sagan.ScheduleConfig(name="cosine"), epochs)
+
+
+def advance(optimizer: torch.optim.Optimizer, scheduler: Any, epochs: int) -> list[float]:
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 10), (4, 10)])
+def test_a_resumed_cosine_is_that_of_the_new_epochs(before: int, after: int) -> None:
+    expected = advance(*cosine(after), after)
+    assert expected == pytest.approx([0.15 * (1 + math.cos(math.pi * epoch / after)) for epoch in range(after)])
+    first, first_schedule = cosine(before)
+    advance(first, first_schedule, 4)  # the whole old curve, or a part of the same one
+    second, second_schedule = cosine(after)
+    second.load_state_dict(first.state_dict())
+    second_schedule.load_state_dict(first_schedule.state_dict())
+    assert advance(second, second_schedule, after - 4) == expected[4:]  # every bit
+    assert second.param_groups[0]["lr"] == 0
 
 
 def test_losses_use_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
