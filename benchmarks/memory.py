@@ -20,6 +20,8 @@ from cases import BACKWARD, FORWARD, ORDERS, Case, attention
 from orders import Job, NotSupported, fixed, prepare, reasons
 from torch import Tensor
 
+import fastpose
+
 Size = tuple[int, int, int, tuple[int, int]]
 SMALL: Size = (1, 8, 8, (4, 4))
 
@@ -30,7 +32,7 @@ def in_subprocess(device: str, provider: str, size: Size) -> list[dict[str, Any]
     command = [sys.executable, __file__, device, provider, *numbers]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536",  # freed blocks go back at once, so that the peak is of what is alive
-        "PYTHONPATH": os.pathsep.join((str(Path(__file__).parents[1]), *filter(None, sys.path))),
+        "PYTHONPATH": str(Path(fastpose.__file__).parents[1]),  # the package under test, installed or a checkout
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,7 +1,7 @@
 """Compare recipes by training: the same budget, the same seeds, the same held-out persons.
 
     python benchmarks/training_comparison.py NAME --recipes sagan/lspet-small-hg sagan/lspet-small-sarm ... \
-        --seeds 0 1 --runs runs -- data.root=LSPET run.epochs=10 ...
+        --seeds 0 1 --runs runs --set data.root=LSPET run.epochs=10 ...
 
 Trains every recipe with every seed through ``fastpose train`` (a run that stands already is read, not repeated) and
 writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every evaluation of every run and joint) and
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("overrides", nargs="*", help="key=value for every run, after --")
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="key=value for every run")
     given = parser.parse_args()
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for recipe in given.recipes:
@@ -80,7 +80,7 @@ def main() -> None:
         found[recipe] = {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
     settings = ["data.root=LSPET" if item.startswith("data.root=") else item for item in given.overrides]
     command = ["python", "benchmarks/training_comparison.py", given.name, "--recipes", *given.recipes]
-    command += ["--seeds", *map(str, given.seeds), "--", *settings]
+    command += ["--seeds", *map(str, given.seeds), "--set", *settings]
     RESULTS.mkdir(parents=True, exist_ok=True)
     content = {"command": shlex.join(command), "machine": machine.describe(), "runs": found}
     (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
