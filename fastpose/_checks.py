@@ -74,3 +74,22 @@ def shape(argument: str, value: Tensor, expected: Sequence[int | None], names: s
     if wrong:
         spelled = "(" + ", ".join("any" if want is None else str(want) for want in expected) + ")"
         raise ValueError(f"{argument}: expected {names} = {spelled}, got {tuple(value.shape)}")
+
+
+def pixels(positions: Tensor | Sequence[Sequence[int]], features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return columns and rows (P,) of integer positions (P, 2) as (x, y) in a map (B, C, H, W).
+
+    Raises ``ValueError`` unless all are integers inside the map; a compiled program reads no values, and leaves that to
+    the indexing.
+    """
+    points = torch.as_tensor(positions, device=features.device)
+    integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
+    if points.dim() != 2 or points.shape[1] != 2 or not integer:
+        raise ValueError(f"positions: expected (P, 2) integers (x, y), got {points.dtype} {tuple(points.shape)}")
+    points = points.long()
+    height, width = features.shape[2:]
+    if not torch.compiler.is_compiling():
+        inside = (points >= 0).all() and (points[:, 0] < width).all() and (points[:, 1] < height).all()
+        if not bool(inside):
+            raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
+    return points[:, 0], points[:, 1]

@@ -11,3 +11,24 @@ void set_cpu_level(CpuLevel level);  // at most the widest
 const char* name_of(CpuLevel level);
 
 }  // namespace fastpose
+
+// Kernel sources are compiled once per level, each copy in a namespace of the level's name inside its domain.
+// FASTPOSE_EACH_LEVEL declares the same functions in all of them; FASTPOSE_AT_LEVEL calls the copy that serves `level`.
+#define FASTPOSE_EACH_LEVEL(...) \
+    namespace baseline {         \
+    __VA_ARGS__                  \
+    }                            \
+    namespace avx2 {             \
+    __VA_ARGS__                  \
+    }                            \
+    namespace avx512 {           \
+    __VA_ARGS__                  \
+    }
+#if defined(__x86_64__)
+#define FASTPOSE_AT_LEVEL(level, ...)                              \
+    ((level) == ::fastpose::CpuLevel::avx512 ? avx512::__VA_ARGS__ \
+     : (level) == ::fastpose::CpuLevel::avx2 ? avx2::__VA_ARGS__   \
+                                             : baseline::__VA_ARGS__)
+#else
+#define FASTPOSE_AT_LEVEL(level, ...) (static_cast<void>(level), baseline::__VA_ARGS__)
+#endif

@@ -56,26 +56,11 @@ struct Kernels {
 };
 
 // The kernels of one instruction set, defined in geometry_cpu.cpp, which is compiled once for each.
-namespace baseline {
-template <class T>
-Kernels<T> kernels();
-}
-namespace avx2 {
-template <class T>
-Kernels<T> kernels();
-}
-namespace avx512 {
-template <class T>
-Kernels<T> kernels();
-}
+FASTPOSE_EACH_LEVEL(template <class T> Kernels<T> kernels();)
 
 template <class T>
 Kernels<T> kernels(CpuLevel level) {
-#if defined(__x86_64__)
-    if (level == CpuLevel::avx512) return avx512::kernels<T>();
-    if (level == CpuLevel::avx2) return avx2::kernels<T>();
-#endif
-    return baseline::kernels<T>();
+    return FASTPOSE_AT_LEVEL(level, kernels<T>());
 }
 
 }  // namespace fastpose::geometry

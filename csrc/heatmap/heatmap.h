@@ -199,40 +199,15 @@ struct DecodeKernels {
 };
 
 // The kernels of one instruction set, defined in heatmap_cpu.cpp and decode_cpu.cpp, compiled once for each.
-namespace baseline {
-template <class T>
-Kernels<T> kernels();
-template <class T>
-DecodeKernels<T> decode_kernels();
-}  // namespace baseline
-namespace avx2 {
-template <class T>
-Kernels<T> kernels();
-template <class T>
-DecodeKernels<T> decode_kernels();
-}  // namespace avx2
-namespace avx512 {
-template <class T>
-Kernels<T> kernels();
-template <class T>
-DecodeKernels<T> decode_kernels();
-}  // namespace avx512
+FASTPOSE_EACH_LEVEL(template <class T> Kernels<T> kernels(); template <class T> DecodeKernels<T> decode_kernels();)
 
 template <class T>
 Kernels<T> kernels(CpuLevel level) {
-#if defined(__x86_64__)
-    if (level == CpuLevel::avx512) return avx512::kernels<T>();
-    if (level == CpuLevel::avx2) return avx2::kernels<T>();
-#endif
-    return baseline::kernels<T>();
+    return FASTPOSE_AT_LEVEL(level, kernels<T>());
 }
 template <class T>
 DecodeKernels<T> decode_kernels(CpuLevel level) {
-#if defined(__x86_64__)
-    if (level == CpuLevel::avx512) return avx512::decode_kernels<T>();
-    if (level == CpuLevel::avx2) return avx2::decode_kernels<T>();
-#endif
-    return baseline::decode_kernels<T>();
+    return FASTPOSE_AT_LEVEL(level, decode_kernels<T>());
 }
 
 }  // namespace fastpose::heatmap

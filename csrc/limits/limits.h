@@ -9,22 +9,10 @@ namespace fastpose::limits {
 
 // Floating-point operations done by `steps` rounds of independent multiply-adds in registers on each thread; the caller
 // takes the time.
-namespace baseline {
-double multiply_add(int64_t steps, int threads);
-}
-namespace avx2 {
-double multiply_add(int64_t steps, int threads);
-}
-namespace avx512 {
-double multiply_add(int64_t steps, int threads);
-}
+FASTPOSE_EACH_LEVEL(double multiply_add(int64_t steps, int threads);)
 
 inline double multiply_add(CpuLevel level, int64_t steps, int threads) {
-#if defined(__x86_64__)
-    if (level == CpuLevel::avx512) return avx512::multiply_add(steps, threads);
-    if (level == CpuLevel::avx2) return avx2::multiply_add(steps, threads);
-#endif
-    return baseline::multiply_add(steps, threads);
+    return FASTPOSE_AT_LEVEL(level, multiply_add(steps, threads));
 }
 
 }  // namespace fastpose::limits

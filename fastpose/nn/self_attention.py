@@ -88,20 +88,9 @@ class SelfAttention(nn.Module):
         query, key = self.query_and_key(x)
         if self.affinity == "softmax":
             return ops.attention_rows(query, key, positions)
-        column, row = pixels(positions, x)
+        column, row = _checks.pixels(positions, x)
         chosen = query[:, :, row, column]  # (B, Ck, P)
         return torch.sigmoid(chosen.mT @ key.flatten(2)).unflatten(2, x.shape[2:])  # (B, P, H, W)
-
-
-def pixels(positions: Positions, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return columns and rows (P,) of integer positions (P, 2); raise ``ValueError`` for any outside the map."""
-    points = torch.as_tensor(positions, device=features.device)
-    if points.dim() != 2 or points.shape[1] != 2 or points.is_floating_point():
-        raise ValueError(f"positions: expected (P, 2) integers (x, y), got {points.dtype} {tuple(points.shape)}")
-    height, width = features.shape[2:]
-    if bool((points < 0).any() or (points >= points.new_tensor((width, height))).any()):
-        raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
-    return points[:, 0], points[:, 1]
 
 
 class SarmA(nn.Module):

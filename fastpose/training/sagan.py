@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fastpose import losses, models, ops
-from fastpose.training import pose_data, pose_scores
+from fastpose.training import distributed, pose_data, pose_scores
 from fastpose.training.estimation import InferenceConfig, PoseEstimator
 from fastpose.training.sagan_config import NetworkOptimizerConfig, SaganConfig, ScheduleConfig
 from fastpose.training.systems import System
@@ -207,7 +207,7 @@ class SaganTrainer:
     def _balance(self, real: Tensor, fake: Tensor, update: Update) -> Tensor:
         """Move k by the losses of a whole optimizer step on all ranks; return the convergence measure so far."""
         self._losses.append(torch.stack((real.detach(), fake.detach())).double())  # (2,) of one batch
-        pair = _mean_over_ranks(torch.stack(self._losses).mean(0))  # (2,)
+        pair = distributed.mean(torch.stack(self._losses).mean(0), update.place)  # (2,)
         k, measure = self.equilibrium.advance(self.k, pair[0], pair[1])
         if update.steps_now:
             self._losses.clear()
@@ -267,15 +267,6 @@ def _with_coming_weights(discriminator: nn.Module, fake: Tensor, image: Tensor) 
     """
     with torch.autograd.graph.saved_tensors_hooks(Tensor.detach, lambda saved: saved):
         return discriminator(fake, image)
-
-
-def _mean_over_ranks(values: Tensor) -> Tensor:
-    """Return the mean of ``values`` over all ranks of a distributed run."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(values)
-        values /= distributed.get_world_size()
-    return values
 
 
 def _estimator(network: nn.Module, config: SaganConfig, test: InferenceConfig | None) -> PoseEstimator:

@@ -116,24 +116,10 @@ def attention_rows(
     _check_query_key(query, key)
     if query.dim() != 4:
         raise ValueError(f"query: expected (B, Ck, H, W), got {tuple(query.shape)}")
-    x, y = _check_positions(positions, query)
+    x, y = _checks.pixels(positions, query)
     chosen = query[:, :, y, x]  # (B, Ck, P)
     rows = _maps.weights(chosen, key.flatten(2), scale)  # (B, P, Nk)
     return rows.unflatten(2, key.shape[2:])  # (B, P, *Sk)
-
-
-def _check_positions(positions: Tensor | Sequence[Sequence[int]], query: Tensor) -> tuple[Tensor, Tensor]:
-    points = torch.as_tensor(positions, device=query.device)
-    integer = not points.is_floating_point() and not points.is_complex() and points.dtype != torch.bool
-    if points.dim() != 2 or points.shape[1] != 2 or not integer:
-        raise ValueError(f"positions: expected (P, 2) integers (x, y), got {points.dtype} {tuple(points.shape)}")
-    points = points.long()
-    height, width = query.shape[2:]
-    if not torch.compiler.is_compiling():  # a compiled program reads no values; indexing there checks for itself
-        inside = (points >= 0).all() and (points[:, 0] < width).all() and (points[:, 1] < height).all()
-        if not bool(inside):
-            raise ValueError(f"positions: expected 0 <= x < {width} and 0 <= y < {height}, got {points.tolist()}")
-    return points[:, 0], points[:, 1]
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
