@@ -83,7 +83,7 @@ class Differentiable:
             return _results(self._registered(*inputs, *parameters, backend.name))[:outputs]
         if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
             return self._function.apply(backend, parameters, *inputs)[:outputs]
-        return backend.fwd(inputs, parameters)[:outputs]
+        return (backend.inference or backend.fwd)(inputs, parameters)[:outputs]
 
 
 def _is_wrapped(tensor: Tensor | None) -> bool:
@@ -136,7 +136,8 @@ def _backward_function(signature: Signature) -> Any:
         @staticmethod
         def forward(backend, parameters, needs, *tensors):
             inputs, outputs, grads = tensors[:count], tensors[count : count + results], tensors[count + results :]
-            return backend.bwd(inputs, outputs, grads, needs, parameters)
+            gradients = backend.bwd(inputs, outputs, grads, needs, parameters)
+            return tuple(g.view_as(g) if _is_one_of(g, grads) else g for g in gradients)  # a Function saves no output
 
         @staticmethod
         def setup_context(ctx, arguments, outputs):
@@ -216,6 +217,18 @@ def _filled(gradients: Tensors, like: Tensor) -> tuple[Tensor, ...]:
     return tuple(like.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
+def _is_one_of(tensor: Tensor | None, others: Tensors) -> bool:
+    return tensor is not None and any(tensor is other for other in others)
+
+
+def _owned(gradients: Tensors, like: Tensors, given: Tensors) -> Tensors:
+    """Operators return memory of their own: a gradient that is one of the given tensors is copied."""
+    return tuple(
+        torch.empty_like(tensor).copy_(gradient) if _is_one_of(gradient, given) else gradient
+        for gradient, tensor in zip(gradients, like, strict=True)
+    )
+
+
 def _returned(tensors: Tensors) -> Any:
     """What an operator returns: a schema with one result means that tensor itself, no tuple."""
     return tensors[0] if len(tensors) == 1 else tensors
@@ -251,7 +264,8 @@ def _define(operation: Operation, signature: Signature) -> None:
     def bwd(*arguments: Any) -> Any:
         inputs, results, grads, _, needs, parameters, name = _split(signature, arguments)
         computed = _order(operation, name, "bwd")(inputs, results, grads, _flags(needs, gradients), parameters)
-        return _returned(_filled(computed, grads[0]))
+        like = tuple(inputs[position] for position in signature.positions)
+        return _returned(_filled(_owned(computed, like, grads), grads[0]))
 
     def bwd2(*arguments: Any) -> tuple[Tensor, ...]:
         inputs, results, grads, cotangents, needs, parameters, name = _split(signature, arguments, second=True)

@@ -7,6 +7,8 @@ choice, the error of an explicit choice, ``ops.explain`` and ``fastpose doctor``
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +19,14 @@ from torch.autograd import forward_ad
 
 from fastpose import _native
 from fastpose._checks import unknown
+from fastpose.ops import _devices
 
 Inputs = tuple[Any, ...]  # tensors; None for an optional one that was not given
 Parameters = tuple[Any, ...]
+
+OLDEST = (8, 0)  # compute capability that the GPU kernels are made for
+TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels then run on the CPU, slowly, for tests
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Backend:
             ``needs`` is false. None for a backend in plain tensor code, which autograd differentiates by itself.
         bwd2: (inputs, results, grads, cotangents, needs, parameters) -> gradients of <cotangents, bwd(...)> with
             respect to each differentiable input, then each of ``grads``.
+        inference: fwd where nothing is to be kept for a derivative, (inputs, parameters) -> (outputs...); fwd serves
+            where it is None.
     """
 
     name: str
@@ -41,6 +50,7 @@ class Backend:
     fwd: Callable[[Inputs, Parameters], tuple[Tensor, ...]]
     bwd: Callable[..., tuple[Tensor | None, ...]] | None = None
     bwd2: Callable[..., tuple[Tensor | None, ...]] | None = None
+    inference: Callable[[Inputs, Parameters], tuple[Tensor, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +77,7 @@ class Operation:
         self.backend_names = backends
         self._loaded: dict[str, Backend] = {}
         for backend in backends:
-            if backend in ("cpu", "reference"):  # cheap to import, and torch.compile cannot trace an import
-                self.backend(backend)
+            self.backend(backend)  # cheap (kernels themselves load on first use), and torch.compile traces no import
 
     def backend(self, name: str) -> Backend:
         """Return a backend by name, importing its file on first use."""
@@ -98,6 +107,10 @@ class Operation:
             raise ValueError(f"{self.name}: backend {name!r} cannot serve this call: {'; '.join(reasons)}")
         return backend
 
+    def serves(self, name: str, inputs: Inputs, parameters: Parameters) -> bool:
+        """Whether the named backend can serve a call; none but plain tensor code goes into an exported program."""
+        return not torch.compiler.is_exporting() and not self.backend(name).not_supported_reasons(inputs, parameters)
+
     def explain(self, inputs: Inputs, parameters: Parameters) -> Explanation:
         """Return the automatic choice and the reasons against every backend before it."""
         chosen = self.choose("auto", inputs, parameters).name
@@ -111,20 +124,67 @@ def cpu_reasons(inputs: Inputs) -> list[str]:
     reasons = []
     if (missing := _native.missing()) is not None:
         reasons.append(missing)
-    device = inputs[0].device if inputs[0] is not None else None
+    device = _device(inputs)
     if device is not None and device.type != "cpu":
         reasons.append(f"it serves CPU tensors, got {device}")
-    if not torch.compiler.is_compiling():
-        reasons += _reasons_of_kind([tensor for tensor in inputs if tensor is not None])
-    return reasons
+    return reasons + _reasons_of_kind(inputs)
 
 
-def _reasons_of_kind(tensors: list[Tensor]) -> list[str]:
+def cuda_reasons(inputs: Inputs) -> list[str]:
+    """Reasons against the CUDA kernels that hold for every operation."""
+    if (missing := _native.missing()) is not None:
+        return [missing]
+    built = _native.build_info()["cuda"]
+    if not built:
+        return ["the extension was built without CUDA kernels; reinstall it where nvcc is on PATH"]
+    return _reasons_of_gpu(inputs, anywhere=built == "emulated") + _reasons_of_kind(inputs)
+
+
+def triton_reasons(inputs: Inputs) -> list[str]:
+    """Reasons against the Triton kernels that hold for every operation."""
+    if not TRITON:
+        return ["Triton is not installed; pip install triton"]
+    reasons = _reasons_of_gpu(inputs, anywhere=INTERPRETED)
+    if not INTERPRETED and any(tensor is not None and tensor.dtype == torch.float64 for tensor in inputs):
+        reasons.append("it computes in float32, got float64")
+    return reasons + _reasons_of_kind(inputs)
+
+
+def _device(inputs: Inputs) -> torch.device | None:
+    return inputs[0].device if inputs[0] is not None else None
+
+
+def _reasons_of_gpu(inputs: Inputs, *, anywhere: bool) -> list[str]:
+    """``anywhere``: the kernels are emulated, and take CPU tensors."""
+    device = _device(inputs)
+    if device is None or (anywhere and device.type == "cpu"):
+        return []
+    if device.type != "cuda":
+        return [f"it serves CUDA tensors, got {device}"]
+    reason = _reason_of_capability(device.index or 0)
+    return [] if reason is None else [reason]
+
+
+def _reason_of_capability(index: int) -> str | None:
+    major, minor = _devices.gpu(index).capability
+    if (major, minor) >= OLDEST:
+        return None
+    return f"it serves compute capability {OLDEST[0]}.{OLDEST[1]} or newer, got {major}.{minor}"
+
+
+# What torch.compiler.assume_constant_result does, which would import the compiler, and that takes seconds.
+_reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _reasons_of_kind(inputs: Inputs) -> list[str]:
     """Reasons against tensors that plain tensor code understands but a kernel, which reads memory, does not."""
+    if torch.compiler.is_compiling():
+        return []
     if torch.jit.is_tracing():
         return ["torch.jit.trace cannot see into it"]
     if forward_ad._current_level >= 0:
         return ["it has no forward-mode derivative"]
+    tensors = [tensor for tensor in inputs if tensor is not None]
     if any(torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors):
         return ["it has no vmap rule"]
     if any(tensor.is_neg() for tensor in tensors):

@@ -23,3 +23,8 @@ def empty_results(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tenso
         out = value.new_empty(batch, channels, queries)
     wide = torch.float64 if value.dtype == torch.float64 else torch.float32
     return out, value.new_empty(batch, queries, dtype=wide)
+
+
+def empty_residual_results(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+    """Uninitialised residual + gamma out in the memory order of the residual, out and lse."""
+    return (torch.empty_like(inputs[3]), *empty_results(inputs[:3], parameters))

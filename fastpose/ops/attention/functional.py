@@ -13,7 +13,7 @@ from fastpose.ops._dispatch import Operation
 from fastpose.ops._precision import autocast, autocast_enabled
 from fastpose.ops.attention import _maps
 
-OPERATION = Operation("nonlocal_attention", "attention", "cpu", "reference")
+OPERATION = Operation("nonlocal_attention", "attention", "cpu", "triton", "reference")
 _attention = Differentiable(
     OPERATION,
     Signature(
@@ -24,6 +24,18 @@ _attention = Differentiable(
         results=2,
     ),
     allocate=_maps.empty_results,
+)
+RESIDUAL = Operation("nonlocal_attention_residual", "attention", "triton")  # elsewhere two steps, in plain tensor code
+_residual = Differentiable(
+    RESIDUAL,
+    Signature(
+        inputs=("query", "key", "value", "residual", "gamma"),
+        differentiable=("query", "key", "value", "residual", "gamma"),
+        parameters=(("scale", "float"),),
+        outputs=1,
+        results=3,
+    ),
+    allocate=_maps.empty_residual_results,
 )
 
 
@@ -41,15 +53,20 @@ def nonlocal_attention(
         key: (B, Ck, *Sk); Sk may differ from Sq (pooled keys).
         value: (B, Cv, *Sk).
         scale: factor of the logits.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "triton".
 
     Returns:
         (B, Cv, *Sq), in the memory order of ``value``: channels-last in, channels-last out.
 
     Differentiable twice in query, key and value; any number of times with ``backend="reference"``. No backend but the
     reference stores a map of Nq x Nk numbers in any order of derivative. Both memory layouts (positions contiguous and
-    channels contiguous), any batch stride and slices of channels are served without a copy; a crop in space, a scale
-    other than 1 (the query) and 16 bits on the CPU (widened) cost a linear one.
+    channels contiguous), any batch stride and slices of channels are served without a copy; a crop in space and, on the
+    CPU, a scale other than 1 (the query) and 16 bits (widened) cost a linear one.
+
+    On a GPU ("triton") 16-bit operands are multiplied as they are and summed in float32; float32 products follow
+    ``torch.get_float32_matmul_precision()``: "highest" keeps float32's accuracy, "high" and "medium" use tf32. Results
+    are the same bits from run to run unless the table of tiles asks for atomic sums of the query's gradient, which
+    ``torch.use_deterministic_algorithms(True)`` forbids.
 
     Raises:
         TypeError: an argument is no floating-point tensor, or the dtypes differ.
@@ -80,17 +97,18 @@ def nonlocal_attention_residual(
         residual: (B, Cv, *Sq).
         gamma: tensor with one element, 0 at the start of training in every published model; nothing divides by it.
 
-    Other arguments, layouts and errors as :func:`nonlocal_attention`. Differentiable twice in all five tensors.
+    Other arguments, layouts and errors as :func:`nonlocal_attention`. Differentiable twice in all five tensors. With
+    "triton" the sum is done in the attention's own kernel where residual and value have one dtype.
     """
+    query, key, value = autocast(query, key, value)
+    _check(query, key, value)
+    _check_residual(query, value, residual, gamma)
+    inputs = (query.flatten(2), key.flatten(2), value.flatten(2), residual.flatten(2), gamma)
+    fusing = backend == "triton" or (backend == "auto" and query.is_cuda)
+    if fusing and RESIDUAL.serves("triton", inputs, (float(scale),)):
+        (out,) = _residual(RESIDUAL.backend("triton"), inputs, (float(scale),))
+        return out if query.dim() == 3 else out.unflatten(2, query.shape[2:])  # (B, Cv, *Sq)
     attended = nonlocal_attention(query, key, value, scale=scale, backend=backend)
-    _checks.tensor("residual", residual, "(B, Cv, *Sq)")
-    _checks.shape("residual", residual, attended.shape, "(B, Cv, *Sq)")
-    _checks.tensor("gamma", gamma, "with one element")
-    if gamma.numel() != 1:
-        raise ValueError(f"gamma: expected a tensor with one element, got {tuple(gamma.shape)}")
-    _checks.same_device(value=value, residual=residual, gamma=gamma)
-    if not autocast_enabled(residual):  # autocast leaves the residual as wide as it came
-        _checks.same_dtype(value=value, residual=residual)
     dtype = torch.promote_types(residual.dtype, attended.dtype)
     return torch.addcmul(residual.to(dtype), gamma.reshape(()).to(dtype), attended.to(dtype))
 
@@ -131,6 +149,17 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
         )
     _checks.same_dtype(query=query, value=value)
     _checks.same_device(query=query, value=value)
+
+
+def _check_residual(query: Tensor, value: Tensor, residual: Tensor, gamma: Tensor) -> None:
+    _checks.tensor("residual", residual, "(B, Cv, *Sq)")
+    _checks.shape("residual", residual, (*value.shape[:2], *query.shape[2:]), "(B, Cv, *Sq)")
+    _checks.tensor("gamma", gamma, "with one element")
+    if gamma.numel() != 1:
+        raise ValueError(f"gamma: expected a tensor with one element, got {tuple(gamma.shape)}")
+    _checks.same_device(value=value, residual=residual, gamma=gamma)
+    if not autocast_enabled(residual):  # autocast leaves the residual as wide as it came
+        _checks.same_dtype(value=value, residual=residual)
 
 
 def _check_query_key(query: Tensor, key: Tensor) -> None:
