@@ -2,6 +2,7 @@
 
 Environment:
     FASTPOSE_CUDA=auto|1|0   auto (default): CUDA kernels when nvcc is found; 1: require nvcc; 0: leave them out.
+                             Building them needs no GPU, and the extension is loaded on machines without one.
     CXX, CXXFLAGS, NVCC      compiler, extra flags, path of nvcc.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,11 +28,19 @@ from setuptools.command.build_ext import build_ext
 CSRC = Path("csrc")
 CUDA_ARCHITECTURES = ("80", "90")  # machine code for these, and PTX of the last for newer ones
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -Wall -DNDEBUG"
+PLAIN_FLAGS = "-O1"  # the code around the kernels: half the time to compile, the same time to call
 SIMD_FLAGS = {
     "baseline": "",
     "avx2": "-mavx2 -mfma -mf16c -mtune=haswell",
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mtune=icelake-server",
 }
+CUDA_FLAGS = (
+    "-std=c++20 -O3 --expt-relaxed-constexpr --cudart=static -Xfatbin=-compress-all -DNDEBUG",
+    "-Xcompiler=-fPIC,-fvisibility=hidden",
+    *(f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES),
+    f"-gencode=arch=compute_{CUDA_ARCHITECTURES[-1]},code=compute_{CUDA_ARCHITECTURES[-1]}",
+)
+CUDA_HOMES = ("CUDA_HOME", "CUDA_PATH")  # where other packages' builds are told of the toolkit
 WIDE_VECTORS = "-mprefer-vector-width=512"
 
 
@@ -65,20 +76,66 @@ def find_compiler() -> str:
     return wanted
 
 
-def find_nvcc() -> str | None:
-    """Path of nvcc as FASTPOSE_CUDA asks for it, or None to build without CUDA."""
+class Cuda(NamedTuple):
+    """The CUDA toolkit: nvcc, the host compiler it is to use, and the folder of the static runtime library."""
+
+    nvcc: str
+    host: str
+    library: Path
+
+    @property
+    def command(self) -> str:
+        return f"{self.nvcc} -ccbin {self.host} {' '.join(CUDA_FLAGS)}"
+
+
+def find_cuda(compiler: str) -> Cuda | None:
+    """The CUDA toolkit as FASTPOSE_CUDA asks for it, or None to build without CUDA."""
     choice = os.environ.get("FASTPOSE_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
         stop(f"FASTPOSE_CUDA: expected auto, 1 or 0, got {choice!r}")
-    if choice == "1" and not any(CSRC.rglob("*.cu")):
-        stop("FASTPOSE_CUDA=1 but this version has no CUDA kernels; leave it at auto")
-    nvcc = None if choice == "0" else os.environ.get("NVCC") or shutil.which("nvcc")
-    if nvcc is None and choice == "1":
-        stop(
-            "FASTPOSE_CUDA=1 but nvcc was not found; put the CUDA toolkit's bin folder on PATH, set NVCC, "
-            "or use FASTPOSE_CUDA=auto (the GPU is then served by Triton)"
-        )
-    return nvcc
+    nvcc = None if choice == "0" else shutil.which(os.environ.get("NVCC") or "nvcc")
+    if nvcc is None:
+        if choice == "1":
+            stop(
+                "FASTPOSE_CUDA=1 but nvcc was not found; put the CUDA toolkit's bin folder on PATH, set NVCC, "
+                "or use FASTPOSE_CUDA=auto (the GPU is then served by Triton)"
+            )
+        return None
+    cuda, problem = examine(nvcc, compiler)
+    if cuda is None and choice == "1":
+        stop(f"FASTPOSE_CUDA=1 but {problem}")
+    if cuda is None:
+        print(f"fastpose: building without CUDA kernels, since {problem}", file=sys.stderr)
+    return cuda
+
+
+def examine(nvcc: str, compiler: str) -> tuple[Cuda | None, str]:
+    """The toolkit around nvcc, or None and what it lacks, as the end of a sentence."""
+    words = [word for word in compiler.split() if Path(word).name not in ("ccache", "sccache", "distcc")]
+    library = find_runtime(nvcc)
+    if library is None:
+        return None, f"libcudart_static.a was not found around {nvcc}; install the CUDA toolkit's development files"
+    cuda = Cuda(nvcc, words[0], library)
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe.cu")
+        probe.write_text("#include <cuda_bf16.h>\n")
+        command = [*cuda.command.split(), "-E", str(probe), "-o", str(Path(folder, "probe.ii"))]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return cuda, ""
+    return None, f"{nvcc} does not work with {words[0]}; use CUDA 12.0 or newer, and set CXX to a compiler it supports"
+
+
+def find_runtime(nvcc: str) -> Path | None:
+    """The folder of libcudart_static.a. nvcc itself knows best: what is on PATH may be a wrapper script."""
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder, "probe.cu")
+        probe.touch()
+        dry = subprocess.run([nvcc, "--dryrun", str(probe)], capture_output=True, text=True, check=False)
+    said = re.findall(r"^#\$ LIBRARIES=(.*)$", dry.stdout + dry.stderr, re.MULTILINE)
+    folders = [Path(word[2:]) for line in said for word in shlex.split(line) if word.startswith("-L")]
+    tops = [Path(nvcc).resolve().parents[1], *(Path(os.environ[name]) for name in CUDA_HOMES if name in os.environ)]
+    folders += [folder for top in tops for folder in (top / "lib64", top / "lib", *top.glob("targets/*/lib"))]
+    return next((folder.resolve() for folder in folders if (folder / "libcudart_static.a").is_file()), None)
 
 
 def openmp_flag(compiler: str) -> str:
@@ -98,24 +155,29 @@ def cpu_objects(compiler: str) -> list[Object]:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     wide = WIDE_VECTORS if compiles(compiler, WIDE_VECTORS, "int main() {}") else ""
     plain = [path for path in sorted(CSRC.rglob("*.cpp")) if not path.name.endswith("_cpu.cpp")]
-    objects = [Object(path, f"{path.stem}.o") for path in plain]
+    objects = [Object(path, f"{path.parent.name}.{path.stem}.o", flags=PLAIN_FLAGS) for path in plain]
     for level in SIMD_FLAGS if x86 else ("baseline",):
         flags = f"{SIMD_FLAGS[level]} {wide if level == 'avx512' else ''}"
         objects += [Object(path, f"{path.stem}.{level}.o", flags=flags) for path in sorted(CSRC.rglob("*_cpu.cpp"))]
     return objects
 
 
-def cuda_flags() -> str:
-    targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHITECTURES]
-    newest = CUDA_ARCHITECTURES[-1]
-    targets.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
-    return " ".join(["-std=c++20 -O3 --cudart=static -Xcompiler=-fPIC,-fvisibility=hidden", *targets])
+def cuda_objects() -> list[Object]:
+    return [Object(path, f"{path.stem}.cu.o", "nvcc") for path in sorted(CSRC.rglob("*.cu"))]
 
 
-def link_flags(nvcc: str | None) -> str:
+def defines(compiler: str, cuda: Cuda | None) -> str:
+    text = f"-DFASTPOSE_COMPILER='\"{compiler}\"'"
+    if cuda:
+        text += f" -DFASTPOSE_WITH_CUDA -DFASTPOSE_CUDA_ARCHITECTURES={','.join(CUDA_ARCHITECTURES)}"
+    return text
+
+
+def link_flags(cuda: Cuda | None) -> str:
+    """The CUDA runtime is linked in and its names are kept inside: torch brings its own."""
     flags = "-shared -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -s -Wl,--gc-sections"
-    if nvcc:
-        flags += f" -L{escape(Path(nvcc).resolve().parents[1] / 'lib64')} -lcudart_static -ldl -lrt -lpthread"
+    if cuda:
+        flags += f" '-L{escape(cuda.library)}' -lcudart_static -Wl,--exclude-libs,ALL -ldl -lrt -lpthread"
     return flags
 
 
@@ -126,25 +188,24 @@ def escape(path: object) -> str:
 
 def ninja_script(output: Path) -> str:
     """The whole build as a ninja file."""
-    compiler, nvcc = find_compiler(), find_nvcc()
-    cuda = [Object(path, f"{path.stem}.cu.o", "nvcc") for path in sorted(CSRC.rglob("*.cu"))] if nvcc else []
-    objects = cpu_objects(compiler) + cuda
+    compiler = find_compiler()
+    cuda = find_cuda(compiler)
+    objects = cpu_objects(compiler) + (cuda_objects() if cuda else [])
     openmp = openmp_flag(compiler)
     folders = [CSRC.absolute(), pybind11.get_include(), sysconfig.get_path("include")]
     includes = " ".join(f"'-I{escape(folder)}'" for folder in folders)
-    defines = f"-DFASTPOSE_COMPILER='\"{compiler}\"'" + (" -DFASTPOSE_WITH_CUDA" if cuda else "")
-    user = os.environ.get("CXXFLAGS", "")
+    flags = f"{FLAGS} {openmp} {defines(compiler, cuda)} {includes} {os.environ.get('CXXFLAGS', '')}"
     lines = [
         "rule cxx",
-        f"  command = {compiler} -MMD -MF $out.d {FLAGS} {openmp} {defines} {includes} {user} $flags -c $in -o $out",
+        f"  command = {compiler} -MMD -MF $out.d {flags} $flags -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule nvcc",
-        f"  command = {nvcc} -MMD -MF $out.d {cuda_flags()} {includes} -c $in -o $out",
+        f"  command = {cuda.command if cuda else 'false'} -MMD -MF $out.d '-I{escape(CSRC.absolute())}' -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} $in {openmp} {link_flags(nvcc if cuda else None)} -o $out",
+        f"  command = {compiler} $in {openmp} {link_flags(cuda)} -o $out",
     ]
     for item in objects:
         lines += [f"build {item.name}: {item.rule} {escape(item.source.absolute())}", f"  flags = {item.flags}"]

@@ -2,16 +2,104 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Tensors = tuple[Tensor, ...]
 BLOCK = 512  # queries at a time
 SHARPNESS = 25.0  # beta of the soft argmax
+ON_HOST = ("numpy + copy", "opencv")  # ways whose work is the host's: they are timed by its clock
+
+
+class Compiled:
+    """``torch.compile`` of a way for one size, compiled at the first call.
+
+    torch is made to forget what it compiled before: past eight sizes of a function it would run eagerly in silence.
+    """
+
+    def __init__(self, way: Callable[..., Tensor], compiler: str = "inductor") -> None:
+        self._way, self._compiler = way, compiler
+        self._call: Callable[..., Tensor] | None = None
+
+    def __call__(self, tensors: Tensors) -> Tensor:
+        if self._call is None:
+            torch._dynamo.reset()
+            self._call = torch.compile(self._way, dynamic=False, backend=self._compiler)
+        return self._call(tensors)
+
+
+def attention_naive(tensors: Tensors) -> Tensor:
+    """Return attention of maps (B, C, H, W) by two matrix products and a softmax; the map is stored."""
+    query, key, value = (tensor.flatten(2) for tensor in tensors)  # (B, C, N)
+    out = value @ torch.softmax(query.mT @ key, dim=-1).mT
+    return out.unflatten(2, tensors[0].shape[2:])
+
+
+def _rows(tensors: Tensors) -> list[Tensor]:
+    """Return maps (B, C, H, W) as (B, 1, N, C) with channels contiguous: the copies that fused kernels ask for."""
+    return [tensor.flatten(2).transpose(1, 2).contiguous()[:, None] for tensor in tensors]
+
+
+def _maps(out: Tensor, like: Tensor) -> Tensor:
+    """Return (B, 1, N, C) as maps (B, C, H, W) like the others."""
+    return out[:, 0].transpose(1, 2).contiguous().unflatten(2, like.shape[2:])
+
+
+def attention_sdpa_by(tensors: Tensors, *, kernel: SDPBackend) -> Tensor:
+    """Return scaled_dot_product_attention by one of its kernels; ``NotImplementedError`` says why it refuses."""
+    query, key, value = _rows(tensors)
+    try:
+        with sdpa_kernel(kernel):
+            out = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+    except (RuntimeError, UserWarning) as error:
+        raise NotImplementedError(f"not supported: {_refusal(kernel, query, key, value) or error}") from None
+    return _maps(out, tensors[0])
+
+
+def _refusal(kernel: SDPBackend, query: Tensor, key: Tensor, value: Tensor) -> str:
+    """Return what torch says against a kernel: it warns, then raises an error that names no reason."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            with sdpa_kernel(kernel):
+                functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        except RuntimeError as error:
+            said_last = str(error)
+        else:
+            said_last = ""
+    sentences = [str(warning.message).partition(" (Triggered")[0] for warning in said]
+    about_it = [text for text in sentences if "kernel not used because" not in text and "has been runtime" not in text]
+    return "; ".join(dict.fromkeys(about_it[:2])) or said_last.partition("\n")[0]
+
+
+def attention_flex(tensors: Tensors) -> Tensor:
+    """Return FlexAttention; to be compiled, else it stores the map."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    query, key, value = _rows(tensors)
+    return _maps(flex_attention(query, key, value, scale=1.0), tensors[0])
+
+
+SDPA = {
+    "sdpa flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa cudnn": SDPBackend.CUDNN_ATTENTION,
+    "sdpa efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "sdpa math": SDPBackend.MATH,
+}
+STORING = ("reference", "sdpa math", "compiled")  # ways that store the N x N map
+
+
+def attention_on_gpu() -> dict[str, Callable[..., Tensor]]:
+    """Return everything that computes attention in PyTorch on a GPU, by name."""
+    kernels = {name: partial(attention_sdpa_by, kernel=kernel) for name, kernel in SDPA.items()}
+    return {**kernels, "compiled": Compiled(attention_naive), "flex": Compiled(attention_flex)}
 
 
 def attention_sdpa(tensors: Tensors) -> Tensor:
@@ -62,6 +150,20 @@ def render_separable(tensors: Tensors, *, size: Sequence[int], sigma: float) -> 
     x, y = (torch.exp(-offset.square() / (2 * sigma**2)) for offset in _offsets(tensors[0], size))
     out = tensors[1] if len(tensors) > 1 else None
     return torch.mul(y[..., None], x[:, :, None], out=out)
+
+
+def render_numpy(tensors: Tensors, *, size: Sequence[int], sigma: float) -> Tensor:
+    """Return Gaussians drawn joint by joint in NumPy, as data loaders do, and copied to the key points' device."""
+    import numpy as np
+
+    centres = tensors[0].detach().cpu().numpy()
+    height, width = size
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    planes = np.zeros((*centres.shape[:2], height, width), dtype=np.float32)
+    for sample, points in zip(planes, centres, strict=True):
+        for plane, (column, row) in zip(sample, points, strict=True):
+            plane[:] = np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * sigma**2))
+    return torch.from_numpy(planes).to(tensors[0].device)
 
 
 def depth_maps_broadcast(tensors: Tensors, *, size: Sequence[int], sigma: float) -> Tensor:

@@ -7,7 +7,7 @@ attention pose transfer, 004 the caption-to-pose GAN.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,8 @@ class Case:
         left_out: (other way, order) pairs that are not timed.
         dtype: of the tensors.
         device: "any", or the only kind of device for which the case is meant.
+        precision: of float32 matrix products, as in ``torch.set_float32_matmul_precision``.
+        map_bytes: of one N x N map of attention; 0 elsewhere.
     """
 
     operation: str
@@ -59,14 +61,16 @@ class Case:
     left_out: frozenset[tuple[str, str]] = frozenset()
     dtype: str = "float32"
     device: str = "any"
+    precision: str = "highest"
+    map_bytes: float = 0.0
 
 
 def random(*shapes: tuple[int, ...], scale: float = 1.0, dtype: str = "float32") -> Callable[[str], Tensors]:
-    """Return a maker of seeded uniform tensors in [0, scale)."""
+    """Return a maker of seeded uniform tensors in [0, scale), drawn on the device."""
 
     def make(device: str) -> Tensors:
-        generator = torch.Generator().manual_seed(0)
-        numbers = (torch.rand(shape, generator=generator) * scale for shape in shapes)
+        generator = torch.Generator(device).manual_seed(0)
+        numbers = (torch.rand(shape, generator=generator, device=device) * scale for shape in shapes)
         return tuple(tensor.to(device, getattr(torch, dtype)) for tensor in numbers)
 
     return make
@@ -162,6 +166,23 @@ def attention_rows(batch: int, ck: int, size: tuple[int, int]) -> Case:
     )
 
 
+def attention_on_gpu(
+    batch: int, channels: int, keys: int, side: int, *, dtype: str = "float32", precision: str = "highest"
+) -> Case:
+    """Return a case of nonlocal_attention beside everything that PyTorch has for a GPU, in three orders."""
+    note = "tf32 allowed" if precision == "high" else dtype
+    case = attention(
+        batch, keys, channels, (side, side), note=note, sdpa_twice=True, dtype=dtype, precision=precision, device="cuda"
+    )
+    size = 2 if dtype in ("bfloat16", "float16") else 4
+    return replace(
+        case,
+        others=baselines.attention_on_gpu(),
+        left_out=frozenset({("compiled", DOUBLE), ("flex", DOUBLE)}),
+        map_bytes=float(size * batch * side**4),
+    )
+
+
 # The map that stands for all where one size has to do (memory, residual, layouts): SARM-B behind an hourglass.
 MAIN = (1, 32, 256, (64, 64))
 
@@ -178,12 +199,12 @@ ATTENTION = (
     attention(1, 32, 128, (64, 64), (32, 32), note="pooled keys"),  # as SAGAN and BigGAN pool them
     attention_residual(*MAIN),
     attention_rows(1, 32, (64, 64)),
-    attention(16, 32, 256, (64, 64), note="(000)", sdpa_twice=True, device="cuda"),
-    attention(16, 32, 256, (64, 64), note="(000) bfloat16", dtype="bfloat16", device="cuda"),
-    attention(32, 32, 256, (32, 32), note="(000)", device="cuda"),
-    attention(32, 32, 256, (32, 32), note="(000) bfloat16", dtype="bfloat16", device="cuda"),
-    attention(8, 64, 512, (64, 64), note="(003)", device="cuda"),
-    attention(8, 64, 512, (64, 64), note="(003) bfloat16", dtype="bfloat16", device="cuda"),
+)
+NUMBERS = (("bfloat16", "highest"), ("float32", "highest"), ("float32", "high"), ("float16", "highest"))
+GPU_ATTENTION = tuple(
+    attention_on_gpu(*size, dtype=dtype, precision=precision)
+    for dtype, precision in NUMBERS
+    for size in ((16, 256, 32, 64), (32, 256, 32, 32), (8, 512, 64, 64), (16, 64, 8, 64))  # B, Cv, Ck, side
 )
 
 
@@ -314,6 +335,46 @@ HEATMAP = (
 )
 
 
+def render_on_gpu(shape: tuple[int, int, int, int], sigma: float) -> Case:
+    """Return a case of render_gaussian_heatmaps beside eager and compiled torch, and NumPy with a copy."""
+    case, options = render(shape, sigma), {"size": shape[2:], "sigma": sigma}
+    others = {
+        **case.others,
+        "compiled": baselines.Compiled(partial(baselines.render_separable, **options)),
+        "numpy + copy": partial(baselines.render_numpy, **options),
+    }
+    left_out = frozenset({("numpy + copy", BACKWARD), ("numpy + copy", DOUBLE), ("compiled", DOUBLE)})
+    return replace(case, others=others, left_out=left_out, device="cuda")
+
+
+def mse_loss_on_gpu(shape: tuple[int, ...], sigma: float) -> Case:
+    """Return a case of heatmap_mse_loss beside eager and compiled torch."""
+    case = mse_loss(shape, sigma)
+    compiled = baselines.Compiled(partial(baselines.render_then_mse, sigma=sigma))
+    return replace(
+        case, others={**case.others, "compiled": compiled}, left_out=frozenset({("compiled", DOUBLE)}), device="cuda"
+    )
+
+
+def on_gpu(case: Case) -> Case:
+    """Return the same case beside its first other way compiled as well."""
+    others = {**case.others, "compiled": baselines.Compiled(next(iter(case.others.values())))}
+    return replace(case, others=others, left_out=case.left_out | {("compiled", DOUBLE)}, device="cuda")
+
+
+GPU_SHAPES = (((128, 17, 64, 64), 2.0), ((32, 18, 256, 256), 6.0), ((256, 17, 96, 72), 2.0))  # and sigma
+GPU_HEATMAP = (
+    *(render_on_gpu(*shape) for shape in GPU_SHAPES),
+    *(mse_loss_on_gpu(*shape) for shape in GPU_SHAPES),
+    mse_loss_on_gpu((32, 4, 16, 64, 64), 1.0),
+    *(on_gpu(decode(shape, "argmax")) for shape, _ in GPU_SHAPES),
+    *(on_gpu(decode((128, 17, 64, 64), method)) for method in ("quarter", "softargmax")),
+    *(replace(decode(shape, "dark"), device="cuda") for shape, _ in GPU_SHAPES[::2]),
+    *(on_gpu(flip_average(shape)) for shape, _ in GPU_SHAPES[::2]),
+    on_gpu(depth_maps((32, 16, 64, 64), 1.0)),
+)
+
+
 # --------------------------------------------------------------------------------------------------------- geometry
 
 
@@ -343,3 +404,5 @@ GEOMETRY = (
     descriptor(4096, 17, 2),
     descriptor(65536, 17, orders=(FORWARD, BACKWARD)),
 )
+GPU_GEOMETRY = (on_gpu(descriptor(4096, 16)), on_gpu(descriptor(65536, 17)))
+GPU = (*GPU_HEATMAP, *GPU_GEOMETRY, *GPU_ATTENTION)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cuda_timing
 import machine
 import pytest
 import results_file
 import summary
 import torch
 from limits import Limits, clock
-from orders import Job, NotSupported, prepare, reasons
+from orders import Job, NotSupported, precision, prepare, reasons
 
 from fastpose import _native
 
@@ -21,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 ROUND_SECONDS = 0.004  # a round lasts at least so long: short calls are repeated within it
 SECONDS = 0.35  # of rounds for each number
 ROUNDS = (3, 25)
+STARTED = time.monotonic()
 RESULTS = pytest.StashKey[dict[str, Any]]()
 
 
@@ -34,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--save-results",
         metavar="NAME",
         help="with --benchmark-only: write benchmarks/results/NAME.json, or NAME itself where it holds a '/'",
+    )
+    parser.addoption(
+        "--budget",
+        metavar="SECONDS",
+        type=float,
+        default=float("inf"),
+        help="with --benchmark-only: after so long leave out what is still to be measured, and say so",
     )
 
 
@@ -49,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.benchmark(disable_gc=True, timer=clock))
+            item.add_marker(pytest.mark.filterwarnings("ignore"))  # what torch says of its own ways is no failure
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("benchmark_only", False):
+        gc.freeze()  # what was imported is not looked through again at each collection
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +107,57 @@ def _once(call: Callable[[], object]) -> float:
 
 
 @pytest.fixture
-def measure(timed: Callable, limits: Limits, results: dict[str, Any]) -> Callable[[Job], None]:
+def timed_on_gpu(benchmark: Any) -> Callable[[Job], dict[str, Any]]:
+    """Time a job by CUDA events, and its peak of memory."""
+
+    def time_it(job: Job) -> dict[str, Any]:
+        with reasons(job):
+            calls = [prepare(job) for _ in range(cuda_timing.sets(job.case.work[job.order]))]
+            found = cuda_timing.measure(calls)
+            return found | {"peak_bytes": cuda_timing.peak_bytes(calls[0])}
+
+    def once(job: Job) -> dict[str, Any]:
+        gc.collect()  # graphs of second derivatives are cycles
+        return benchmark.pedantic(time_it, (job,), rounds=1, iterations=1)
+
+    return once
+
+
+@pytest.fixture
+def budget(pytestconfig: pytest.Config) -> Callable[[], None]:
+    """Refuse once the time given to the run is spent."""
+
+    def check() -> None:
+        given = pytestconfig.getoption("budget")
+        if time.monotonic() - STARTED > given:
+            raise NotSupported(f"the {given:.0f} s given to this run were spent")
+
+    return check
+
+
+@pytest.fixture
+def measure(
+    timed: Callable, timed_on_gpu: Callable, budget: Callable, limits: Limits, results: dict[str, Any]
+) -> Callable[[Job], None]:
     """Time a job and record it, with the floor that the machine's limits set it; skip what cannot be done."""
 
+    def seconds_of(job: Job) -> dict[str, Any]:
+        budget()
+        if job.by_events:
+            return timed_on_gpu(job)
+        call = prepare(job)
+        with reasons(job):
+            return timed(call)
+
     def record(job: Job) -> None:
-        floor = limits.floor(job.device, job.case.dtype, job.case.work[job.order])
-        try:
-            call = prepare(job)
-            with reasons():
-                seconds = timed(call)
-        except NotSupported as reason:
-            results["skipped"].append({**job.labels, "reason": str(reason)})
-            pytest.skip(str(reason))
+        case = job.case
+        with precision(case):
+            try:
+                seconds = seconds_of(job)
+            except NotSupported as reason:
+                results["skipped"].append({**job.labels, "reason": str(reason)})
+                pytest.skip(str(reason))
+        floor = limits.floor(job.device, case.dtype, case.work[job.order], case.precision)
         results["timings"].append({**job.labels, **seconds, "floor_s": floor})
 
     return record
@@ -109,7 +165,7 @@ def measure(timed: Callable, limits: Limits, results: dict[str, Any]) -> Callabl
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     found = config.stash.get(RESULTS, None)
-    if found is None or not (found["timings"] or found["memory"]):
+    if found is None or not (found["timings"] or found["memory"] or found["host_costs"]):
         return
     found["load"]["after"] = machine.load()
     summary.complete(found)

@@ -1,43 +1,94 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in one go: build with CUDA where nvcc is there, the GPU tests, the benchmarks, a
-# short training. Ends without an error, and without doing anything, on a machine without a GPU.
+# Everything that needs an NVIDIA GPU, in one go and within ten minutes: build with CUDA where nvcc is there, the GPU
+# tests, compute-sanitizer on the CUDA kernels, the benchmarks with a picture, a short training. A step that fails or
+# outlasts its time is named, and the next one runs; the exit code tells at the end. On a machine without a GPU it does
+# nothing and ends without an error.
 #
-#   benchmarks/gpu.sh [NAME]     results to $OUT where that is set, else to benchmarks/results; NAME defaults to "gpu"
+#   benchmarks/gpu.sh [NAME]     results to $OUT where that is set, else to benchmarks/results/<gpu>; NAME is that of
+#                                NAME.json and NAME.png, by default the GPU's
+#   TOTAL=570 TESTS=230 BENCHMARKS=200 TRAINING=50     seconds for all, and at most for a step
 #
 # python3 must have torch with CUDA, pytest, pytest-benchmark, pybind11, ninja and setuptools: nothing is downloaded.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 python=${PYTHON:-python3}
-name=${1:-gpu}
-out=${OUT:-benchmarks/results}
+total=${TOTAL:-570}
 
 if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     echo "benchmarks/gpu.sh: no NVIDIA GPU that torch can use here; nothing was done"
     exit 0
 fi
+gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9.-')
+name=${1:-${gpu:-gpu}}
+out=${OUT:-benchmarks/results/${gpu:-gpu}}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-failed=()
+verdicts=()
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-step() { # step LOG COMMAND...: run it, keep its output, remember whether it failed
-    local log="$out/$name-$1.log"
-    shift
-    printf '\n== %s (%d s)\n' "$*" "$SECONDS"
-    "$@" >"$log" 2>&1 || failed+=("$*")
-    tail -n 40 "$log"
+step() { # step NAME SECONDS COMMAND...: run it for so long at most, append its output to NAME.log, note how it ended
+    local name=$1 limit=$2 left=$((total - SECONDS)) status=0
+    shift 2
+    [ "$limit" -gt "$left" ] && limit=$left
+    if [ "$limit" -lt 2 ]; then
+        verdicts+=("out of time: $name was not begun")
+        return
+    fi
+    printf '\n== %s: %s (at %d s, for %d s at most)\n' "$name" "$*" "$SECONDS" "$limit"
+    # SIGINT first: pytest then stops between two tests and still writes what it has.
+    timeout -s INT -k 15 "$limit" "$@" >>"$out/$name.log" 2>&1 || status=$?
+    case $status in
+        0) verdicts+=("passed: $name") ;;
+        124 | 137) verdicts+=("out of time: $name") ;;
+        *) verdicts+=("failed: $name (exit code $status)") ;;
+    esac
+    tail -n 15 "$out/$name.log"
 }
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
-step install "$python" -m pip install --no-deps --no-build-isolation --force-reinstall .
-step doctor "$python" -P -m fastpose doctor
-step tests "$python" -P -m pytest -p no:cacheprovider -m gpu
-step benchmarks "$python" -P -m pytest -p no:cacheprovider --benchmark-only -k cuda --save-results="$out/$name.json"
-step training "$python" -P -m fastpose train sagan/demo run.device=cuda run.max_minutes="${MINUTES:-2}" --out "$out/$name-runs"
-rm -rf "$out/$name-runs"  # the log holds its numbers
+has() { "$python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)" 2>/dev/null; }
 
-if [ ${#failed[@]} -gt 0 ]; then
-    printf 'benchmarks/gpu.sh: failed: %s\n' "${failed[@]}" >&2
-    exit 1
+rm -f "$out"/{install,tests,sanitizer,benchmarks,training,summary}.log
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+
+step install 240 "$python" -m pip install --no-deps --no-build-isolation --force-reinstall .
+step install 40 "$python" -P -m fastpose doctor
+
+# Compiling for the GPU keeps one core busy per test: several processes where pytest-xdist is there.
+parallel=()
+has xdist && parallel=(-n 6 -p no:benchmark)
+step tests "${TESTS:-230}" "$python" -P -m pytest -p no:cacheprovider -m gpu --continue-on-collection-errors -q \
+    --durations=10 "${parallel[@]+"${parallel[@]}"}" tests
+
+if command -v compute-sanitizer >/dev/null; then
+    export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+    for tool in memcheck racecheck; do
+        step sanitizer 75 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" benchmarks/exercise_cuda.py
+    done
+    unset PYTORCH_NO_CUDA_MEMORY_CACHING
+else
+    verdicts+=("left out: sanitizer, compute-sanitizer is not on PATH")
 fi
-echo "benchmarks/gpu.sh: all done in $SECONDS s; logs and $name.json are in $out"
+
+# What Triton and torch.compile have to build is built by several processes before anything is timed.
+step benchmarks 90 "$python" benchmarks/compile_ahead.py
+
+# The budget ends the measuring a little before the step would be interrupted.
+benchmarks=${BENCHMARKS:-200}
+step benchmarks "$benchmarks" "$python" -P -m pytest -p no:cacheprovider --benchmark-only -q \
+    --budget=$((benchmarks > 60 ? benchmarks - 40 : benchmarks)) --save-results="$out/$name.json" \
+    benchmarks/test_host_cost.py benchmarks/test_gpu.py
+
+training=${TRAINING:-50}
+step training "$training" "$python" -P -m fastpose train sagan/demo run.device=cuda run.max_minutes=0.5 --out "$work/run"
+
+{
+    "$python" benchmarks/gpu_report.py "$out/$name.json" "$out/$name.png" 2>&1
+    printf '%s\n' "${verdicts[@]}"
+    echo "benchmarks/gpu.sh: $SECONDS s; logs, $name.json and $name.png are in $out"
+} | tee "$out/summary.log"
+
+case "${verdicts[*]}" in
+    *failed:* | *"out of time:"*) exit 1 ;;
+esac

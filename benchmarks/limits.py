@@ -16,6 +16,7 @@ MEBI = 2**20
 SECONDS = 0.1  # of each measurement
 REPEATS = 5  # the best of them is the limit
 MATRIX = {"cpu": 2048, "cuda": 8192}
+COPIED = 1024 * MEBI  # on a GPU: far beyond its L2
 
 
 def clock() -> float:
@@ -57,17 +58,20 @@ def matrix_product(device: str, dtype: str, *, tf32: bool = False) -> float:
     size = MATRIX[device]
     left, right = (torch.randn(size, size).to(device, getattr(torch, dtype)) for _ in range(2))
     out = torch.empty_like(left)
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         return 2 * size**3 / fastest(lambda: torch.mm(left, right, out=out))
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.set_float32_matmul_precision(before)
 
 
 def bandwidth(device: str, kind: str, size: int) -> float:
-    """Return bytes/s of filling ("write") or summing ("read") a float32 buffer of ``size`` bytes, mapped before."""
+    """Return bytes/s of filling ("write"), summing ("read") or copying (both count) a mapped float32 buffer."""
     buffer = torch.ones(size // 4, device=device)
+    if kind == "copy":
+        target = torch.empty_like(buffer)
+        return 8 * buffer.numel() / fastest(lambda: target.copy_(buffer))
     if kind == "write":
         return 4 * buffer.numel() / fastest(lambda: buffer.fill_(1.0))
     return 4 * buffer.numel() / min(fastest(buffer.sum), fastest(buffer.amax))
@@ -86,14 +90,24 @@ class Limits:
             self.records.append({"device": device, "name": name, "unit": unit, "value": value / 1e9})
         return self._known[device, name]
 
-    def arithmetic(self, device: str, dtype: str) -> float:
-        """Return the FLOP/s that bound a computation: the better of the multiply-add loop and torch.mm."""
-        rates = [self._once(device, f"torch.mm {dtype}", "GFLOP/s", lambda: matrix_product(device, dtype))]
+    def arithmetic(self, device: str, dtype: str, precision: str = "highest") -> float:
+        """Return the FLOP/s that bound a computation: on the CPU the better of the multiply-add loop and torch.mm.
+
+        On a GPU float32 in full precision may be had from three products of bfloat16 parts as well, and float32 of
+        lower precision is tf32.
+        """
+        if device == "cuda" and dtype == "float32" and precision != "highest":
+            return self._product(device, dtype, tf32=True)
+        rates = [self._product(device, dtype)]
         if device == "cpu" and _native.missing() is None:
             rates.append(self._once(device, "multiply-add in registers", "GFLOP/s", multiply_add))
-        if device == "cuda" and dtype == "float32":  # recorded beside it: the tensor cores' rate
-            self._once(device, "torch.mm tf32", "GFLOP/s", lambda: matrix_product(device, dtype, tf32=True))
+        if device == "cuda" and dtype == "float32":
+            rates.append(self._product(device, "bfloat16") / 3)
         return max(rates)
+
+    def _product(self, device: str, dtype: str, *, tf32: bool = False) -> float:
+        name = f"torch.mm {'tf32' if tf32 else dtype}"
+        return self._once(device, name, "GFLOP/s", lambda: matrix_product(device, dtype, tf32=tf32))
 
     def memory(self, device: str, kind: str, size: float) -> float:
         """Return the bytes/s of reading or writing a buffer of about that size: caches make small ones faster.
@@ -103,9 +117,12 @@ class Limits:
         megabytes = 2 ** max(round(math.log2(size / MEBI)), 0)
         return self._once(device, f"{kind} {megabytes} MiB", "GB/s", lambda: bandwidth(device, kind, megabytes * MEBI))
 
-    def floor(self, device: str, dtype: str, work: Work) -> float:
-        """Return the least seconds in which this machine could do ``work``."""
-        arithmetic = work.flop / self.arithmetic(device, dtype) if work.flop else 0.0
+    def floor(self, device: str, dtype: str, work: Work, precision: str = "highest") -> float:
+        """Return the least seconds in which this machine could do ``work``; a GPU moves bytes at its copy rate."""
+        arithmetic = work.flop / self.arithmetic(device, dtype, precision) if work.flop else 0.0
+        if device == "cuda":
+            moved = work.read + work.written
+            return max(arithmetic, moved / self.memory(device, "copy", COPIED) if moved else 0.0)
         traffic = sum(
             size / self.memory(device, kind, size)
             for kind, size in (("read", work.read), ("write", work.written))

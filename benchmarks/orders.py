@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from cases import BACKWARD, FORWARD, Case, Tensors
-from results_file import REFERENCE
+from baselines import ON_HOST, STORING, Compiled
+from cases import BACKWARD, DOUBLE, FORWARD, Case, Tensors
+from results_file import OURS, REFERENCE
 from torch import Tensor
 
 from fastpose.ops._explain import _OPERATIONS
 
 _UNSUPPORTED = ("cannot serve this call", "unknown backend", "not implemented", "not supported")
+_STORED = {FORWARD: 3, BACKWARD: 6, DOUBLE: 16}  # N x N maps that the usual way has alive at its peak, about
 
 
 class NotSupported(Exception):
@@ -45,6 +47,16 @@ class Job:
             "order": self.order,
             "provider": self.provider,
         }
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile has its time before the first call."""
+        return isinstance(self.case.others.get(self.provider), Compiled)
+
+    @property
+    def by_events(self) -> bool:
+        """Whether the device alone is timed."""
+        return self.device == "cuda" and self.provider not in ON_HOST
 
     def run(self, tensors: Tensors) -> Tensor:
         """Return the result of one forward call."""
@@ -82,20 +94,53 @@ def jobs(cases: Iterable[Case]) -> list[Job]:
 
 def prepare(job: Job) -> Callable[[], object]:
     """Return the call to be timed; raise `NotSupported` with the reason where the provider cannot do it."""
-    with reasons():
+    with reasons(job):
+        _check_room(job)
         return _prepare(job)
 
 
 @contextmanager
-def reasons() -> Iterator[None]:
-    """Turn the errors by which backends and torch say that they cannot serve a call into `NotSupported`."""
+def reasons(job: Job | None = None) -> Iterator[None]:
+    """Turn the errors by which backends and torch say that they cannot serve a call into `NotSupported`.
+
+    On a GPU any error of what is not ours is such a refusal: compilers and libraries have many kinds.
+    """
+    rival = job is not None and job.device == "cuda" and job.provider not in OURS
     try:
         yield
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        sentence = str(error).partition("\n")[0]
-        if any(words in sentence for words in _UNSUPPORTED):
-            raise NotSupported(sentence) from None
+    except NotSupported:
         raise
+    except Exception as error:
+        sentence = str(error).strip().partition("\n")[0]
+        known = isinstance(error, (ValueError, RuntimeError)) and any(words in sentence for words in _UNSUPPORTED)
+        if rival and not known:
+            sentence = f"{type(error).__name__}: {sentence}"[:300]
+        if not (rival or known):
+            raise
+    else:
+        return
+    raise NotSupported(sentence)
+
+
+@contextmanager
+def precision(case: Case) -> Iterator[None]:
+    """Multiply float32 matrices as the case says."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(case.precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _check_room(job: Job) -> None:
+    """Refuse a way that stores the N x N map where the maps would not fit; running into it costs minutes."""
+    if job.device != "cuda" or job.provider not in STORING or not job.case.map_bytes:
+        return
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    wanted = _STORED[job.order] * job.case.map_bytes
+    if wanted > 0.9 * free:
+        raise NotSupported(f"its N x N maps would take about {wanted / 2**30:.0f} GiB, {free / 2**30:.0f} are free")
 
 
 def _prepare(job: Job) -> Callable[[], object]:

@@ -24,6 +24,7 @@ def empty(machine: dict[str, Any], load: list[float]) -> dict[str, Any]:
         "limits": [],
         "timings": [],
         "memory": [],
+        "host_costs": [],
         "skipped": [],
     }
 

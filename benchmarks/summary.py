@@ -22,12 +22,23 @@ def group(timing: Timing) -> tuple[str, ...]:
 def complete(results: dict[str, Any]) -> None:
     """Add to each timing its share of the limit and how many times faster it is than the others of its group."""
     timings = results["timings"]
+    _gather(timings)
     for timing in timings:
         rivals = {rival["provider"]: rival["median_s"] for rival in timings if group(rival) == group(timing)}
         others = [seconds for name, seconds in rivals.items() if name not in (*OURS, REFERENCE)]
         timing["share_of_limit"] = timing["floor_s"] / timing["median_s"]
         timing["times_reference"] = ratio(rivals.get(REFERENCE), timing["median_s"])
         timing["times_best_other"] = ratio(min(others, default=None), timing["median_s"])
+
+
+def _gather(timings: list[Timing]) -> None:
+    """Bring timings that are compared side by side, in the order in which each group began."""
+    operations: dict[str, int] = {}
+    groups: dict[tuple[str, ...], int] = {}
+    for timing in timings:
+        operations.setdefault(timing["operation"], len(operations))
+        groups.setdefault(group(timing), len(groups))
+    timings.sort(key=lambda timing: (operations[timing["operation"]], groups[group(timing)]))
 
 
 def ratio(theirs: float | None, mine: float) -> float | None:
@@ -45,6 +56,7 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
         yield operation
         yield from align([HEAD, *_rows(list(timings))])
     yield from _memory(results["memory"])
+    yield from host_costs(results.get("host_costs", []))
     yield from _skipped(results["skipped"])
     yield from _verdict(results["timings"])
 
@@ -118,6 +130,20 @@ def _memory(records: list[dict[str, Any]]) -> Iterator[str]:
         cells = [record[name] for name in ("operation", "size", "device", "order", "provider")]
         rows.append((*cells, f"{record['extra_bytes'] / 2**20:.1f}"))
     yield from align(rows, left=5)
+
+
+def host_costs(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of host costs; nothing where none was measured."""
+    if not records:
+        return
+    yield ""
+    yield "host cost of a public call on tiny tensors without gradient, microseconds"
+    rows = [("operation", "device", "backend", "call", "kernel")]
+    for record in records:
+        kernel = record["kernel_us"]
+        cells = (record["operation"], record["device"], record["provider"], f"{record['host_us']:.2f}")
+        rows.append((*cells, "-" if kernel is None else f"{kernel:.2f}"))
+    yield from align(rows)
 
 
 def _skipped(records: list[dict[str, Any]]) -> Iterator[str]:

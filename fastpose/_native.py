@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from types import ModuleType
+from typing import Any
 
 import torch  # noqa: F401  first, so that the extension shares torch's OpenMP threads
 
@@ -29,6 +30,16 @@ def module() -> ModuleType:
     return _extension
 
 
-def build_info() -> dict[str, object]:
-    """How the extension was built and which instruction set it uses: compiler, simd, widest_simd, openmp, cuda."""
+def cuda_kernels() -> bool | str:
+    """Whether the extension has CUDA kernels; "emulated" where they run on the CPU, which only tests build."""
+    return module().cuda_kernels
+
+
+def build_info() -> dict[str, Any]:
+    """How the extension was built and which instruction set it uses.
+
+    Returns:
+        compiler, simd, widest_simd, openmp, cuda (see :func:`cuda_kernels`), cuda_architectures (80 for compute
+        capability 8.0).
+    """
     return dict(module().build_info())

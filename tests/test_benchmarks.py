@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,13 @@ import torch
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 REASON = "the tests run without the benchmarks of the checkout"
+baselines = pytest.importorskip("baselines", reason=REASON)
 cases = pytest.importorskip("cases", reason=REASON)
 compare = pytest.importorskip("compare", reason=REASON)
+compile_ahead = pytest.importorskip("compile_ahead", reason=REASON)
+cuda_timing = pytest.importorskip("cuda_timing", reason=REASON)
+gpu_report = pytest.importorskip("gpu_report", reason=REASON)
+host_cost = pytest.importorskip("host_cost", reason=REASON)
 limits = pytest.importorskip("limits", reason=REASON)
 machine = pytest.importorskip("machine", reason=REASON)
 memory = pytest.importorskip("memory", reason=REASON)
@@ -39,7 +45,7 @@ SMALL = [
     cases.descriptor(3, 5, 2),
 ]
 CPU_JOBS = [job for job in orders.jobs(SMALL) if job.device == "cpu"]
-PUBLISHED = (*cases.ATTENTION, *cases.HEATMAP, *cases.GEOMETRY)
+PUBLISHED = (*cases.ATTENTION, *cases.HEATMAP, *cases.GEOMETRY, *cases.GPU)
 
 
 def timing(provider: str, median: float, **labels) -> dict:
@@ -93,7 +99,7 @@ def test_derivatives_are_finite_wherever_they_are_timed(job):
 
 
 def test_a_case_has_a_name_of_its_own():
-    names = [(case.operation, case.size, case.dtype) for case in PUBLISHED]
+    names = [(case.operation, case.size, case.dtype, case.device) for case in PUBLISHED]
     assert len(names) == len(set(names))
 
 
@@ -109,6 +115,139 @@ def test_every_backend_of_the_table_is_a_provider():
     providers = {job.provider for job in orders.jobs([case])}
     assert {"reference", "cpu", "sdpa", "blocked"} <= providers
     assert orders.backends(case)[0] == "reference"
+
+
+def test_ways_for_a_gpu_compute_what_the_reference_does():
+    """On the CPU, whose SDPA has two of the four kernels; the compiler changes nothing."""
+    case = cases.attention_on_gpu(2, 16, 16, 5)
+    tensors = case.make("cpu")
+    expected = case.call(tensors, backend="reference")
+    ways = {
+        "naive": baselines.attention_naive,
+        "flash": case.others["sdpa flash"],
+        "math": case.others["sdpa math"],
+        "compiled": baselines.Compiled(baselines.attention_naive, "eager"),
+    }
+    for name, way in ways.items():
+        torch.testing.assert_close(way(tensors), expected, msg=lambda text, name=name: f"{name}: {text}")
+    render = cases.render_on_gpu((2, 3, 9, 7), 2.0)
+    points = render.make("cpu")
+    drawn = render.others["numpy + copy"](points)
+    torch.testing.assert_close(drawn, render.call(points, backend="reference"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flex_attention_computes_what_the_reference_does():
+    case = cases.attention_on_gpu(1, 16, 16, 8)
+    tensors = case.make("cpu")
+    with torch.no_grad():
+        found = baselines.attention_flex(tensors)
+    torch.testing.assert_close(found, case.call(tensors, backend="reference"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_sdpa_kernel_that_refuses_gives_its_reason():
+    case = cases.attention_on_gpu(1, 16, 16, 4)
+    job = orders.Job(case, "cpu", cases.FORWARD, "sdpa cudnn")
+    with pytest.raises(orders.NotSupported, match="not supported"), orders.reasons(job):
+        orders.prepare(job)()
+
+
+def test_any_error_of_a_rival_on_a_gpu_is_a_refusal_and_of_ours_is_none():
+    def fail(provider):
+        with orders.reasons(orders.Job(SMALL[0], "cuda", cases.FORWARD, provider)):
+            raise KeyError("backend compiler failed\nand more")
+
+    with pytest.raises(orders.NotSupported, match="KeyError: 'backend compiler failed"):
+        fail("flex")
+    with pytest.raises(KeyError):
+        fail("triton")
+
+
+def test_precision_of_a_case_is_set_and_set_back():
+    case = cases.attention_on_gpu(1, 16, 16, 4, precision="high")
+    before = torch.get_float32_matmul_precision()
+    with orders.precision(case):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_maps_that_do_not_fit_are_not_tried(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4 * 2**30, 16 * 2**30))
+    case = cases.GPU_ATTENTION[0]
+    with pytest.raises(orders.NotSupported, match="N x N maps would take about 8 GiB, 4 are free"):
+        orders.prepare(orders.Job(case, "cuda", cases.DOUBLE, "sdpa math"))
+
+
+class FakeCuda:
+    """A device on which every call takes 3 ms and whose queue is as the real one's: asynchronous, with events."""
+
+    def __init__(self) -> None:
+        self.now, self.slept, self.peak = 0.0, 0, 0
+
+    def call(self) -> object:
+        self.now += 0.003
+        return object()
+
+    def Event(self, enable_timing):
+        cuda = self
+
+        class Event:
+            def record(self):
+                self.at = cuda.now
+
+            def elapsed_time(self, end):
+                return 1e3 * (end.at - self.at)
+
+        return Event()
+
+    def _sleep(self, cycles):
+        self.slept += cycles
+
+    def synchronize(self): ...
+
+    def reset_peak_memory_stats(self): ...
+
+    def memory_allocated(self):
+        return 100
+
+    def max_memory_allocated(self):
+        return 350
+
+
+def test_device_time_is_that_between_the_events():
+    cuda = FakeCuda()
+    found = cuda_timing.measure([cuda.call, cuda.call], cuda)
+    assert found["median_s"] == pytest.approx(0.003)
+    assert found["q1_s"] <= found["median_s"] <= found["q3_s"]
+    assert cuda.slept > 0
+    assert cuda_timing.peak_bytes(cuda.call, cuda) == 250
+
+
+def test_memory_bound_calls_rotate_and_others_do_not():
+    assert cuda_timing.sets(cases.Work(flop=1e9, read=1e6)) == 1
+    assert cuda_timing.sets(cases.Work(written=35.7e6)) == 7
+    assert cuda_timing.sets(cases.Work(written=1e3)) == cuda_timing.SETS[1]
+    assert cuda_timing.sets(cases.Work(read=1e9)) == cuda_timing.SETS[0]
+
+
+def test_compiling_ahead_says_what_failed_and_goes_on(monkeypatch):
+    monkeypatch.setattr(compile_ahead, "GPU", (cases.on_gpu(cases.descriptor(3, 5)), cases.GPU_ATTENTION[0]))
+    monkeypatch.setattr(compile_ahead, "COMPILED_BY_US", "cudda")
+    monkeypatch.setattr(compile_ahead.GPU[0].others["compiled"], "_compiler", "eager")
+    assert compile_ahead.case_numbers() == [1, 0]
+    said = compile_ahead.run(0, "cpu")
+    assert said.startswith("pairwise_descriptor (3, 5, 3)")
+    assert said.count("unknown backend 'cudda'") == 3
+    assert "compiled," not in said
+
+
+def test_host_cost_is_measured_for_every_call(monkeypatch):
+    monkeypatch.setattr(host_cost, "CALLS", 2)
+    for name, call in host_cost.calls("cpu", "auto").items():
+        found = host_cost.measure(call, "cpu")
+        assert found["host_us"] > 0, name
+        assert found["kernel_us"] is None
 
 
 def test_attention_counts_multiply_adds_per_pair():
@@ -166,6 +305,18 @@ def test_floor_is_the_longer_of_arithmetic_and_traffic(monkeypatch):
     assert measured.records[1]["value"] == 2.0
 
 
+def test_floor_of_a_gpu_follows_precision_and_copy_rate(monkeypatch):
+    rates = {"float32": 1e9, "bfloat16": 9e9, "tf32": 6e9}
+    monkeypatch.setattr(limits, "matrix_product", lambda _, dtype, *, tf32=False: rates["tf32" if tf32 else dtype])
+    monkeypatch.setattr(limits, "bandwidth", lambda device, kind, size: 1e6 if kind == "copy" else 1e99)
+    measured = limits.Limits()
+    assert measured.floor("cuda", "float32", cases.Work(flop=3e9)) == 1.0  # three products of bfloat16 parts
+    assert measured.floor("cuda", "float32", cases.Work(flop=3e9), "high") == 0.5
+    assert measured.floor("cuda", "bfloat16", cases.Work(flop=9e9)) == 1.0
+    assert measured.floor("cuda", "float32", cases.Work(read=1e6, written=1e6)) == 2.0
+    assert {record["name"] for record in measured.records} >= {"torch.mm tf32", "copy 1024 MiB"}
+
+
 def test_a_limit_is_measured_once(monkeypatch):
     calls = []
     monkeypatch.setattr(limits, "bandwidth", lambda *given: calls.append(given) or 1e9)
@@ -221,7 +372,10 @@ def test_a_written_file_reads_back(results, tmp_path):
     assert results_file.read(path) == results
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("results/*.json")), ids=lambda path: path.stem)
+RESULTS = [*FOLDER.glob("results/*.json"), *FOLDER.glob("results/nvidia*/*.json")]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS), ids=lambda path: path.stem)
 def test_files_in_the_results_folder_follow_the_schema(path):
     if path == results_file.SCHEMA:
         assert json.loads(path.read_text())["properties"]["format"] == {"const": results_file.FORMAT}
@@ -258,6 +412,32 @@ def test_names_of_result_files():
     for bad in ("schema", "a b", ""):
         with pytest.raises(ValueError, match="--save-results"):
             results_file.path_of(bad)
+
+
+def test_a_file_without_the_newer_fields_is_still_one(results):
+    del results["host_costs"]
+    results_file.check(results)
+    results["timings"][0]["peak_bytes"] = 5
+    results["host_costs"] = [{"operation": "op", "device": "cpu", "provider": "cpu", "host_us": 5.5, "kernel_us": None}]
+    results_file.check(results)
+    assert "5.50" in "\n".join(summary.lines(results))
+
+
+def test_gpu_report_draws_and_prints(results, tmp_path, capsys):
+    for entry in results["timings"]:
+        entry["device"] = "cuda"
+        entry["provider"] = {"cpu": "triton"}.get(entry["provider"], entry["provider"])
+    summary.complete(results)
+    path = results_file.write(results, tmp_path / "a.json")
+    picture = tmp_path / "a.png"
+    assert gpu_report.main([str(path), str(picture)]) == 0
+    assert picture.stat().st_size > 1000
+    assert "triton" in capsys.readouterr().out
+
+
+def test_gpu_report_of_nothing_says_so(tmp_path, capsys):
+    assert gpu_report.main([str(tmp_path / "none.json"), str(tmp_path / "a.png")]) == 1
+    assert "no result file" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------------- comparison
@@ -358,3 +538,25 @@ def test_gpu_script_is_polite_without_a_gpu():
     done = subprocess.run([FOLDER / "gpu.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "nothing was done" in done.stdout
+
+
+def test_gpu_script_goes_on_after_a_failed_step_and_says_so_at_the_end(tmp_path):
+    """With a python that agrees to everything but the tests and the benchmarks, which fail and outlast their time."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        '#!/bin/sh\necho "$@"\ncase "$*" in *"-m gpu"*) exit 1 ;; *benchmark-only*) exec sleep 60 ;; esac\n'
+    )
+    fake.chmod(0o755)
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [FOLDER / "gpu.sh", "trial"],
+        env=os.environ | {"PYTHON": str(fake), "OUT": str(out), "TOTAL": "40", "BENCHMARKS": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "failed: tests" in done.stdout
+    assert "out of time: benchmarks" in done.stdout
+    assert len(list(out.iterdir())) <= 8
+    assert "--benchmark-only" in (out / "benchmarks.log").read_text()

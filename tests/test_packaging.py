@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import setuptools
 
 PROJECT = Path(__file__).resolve().parents[1]
 IGNORED = shutil.ignore_patterns(
@@ -66,7 +68,16 @@ def test_sdist_holds_the_whole_package(source, sdist_names):
 
 @pytest.mark.parametrize(
     "name",
-    ["LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "pyproject.toml", "setup.py", "tests/conftest.py"],
+    [
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "constraints.txt",
+        "pyproject.toml",
+        "setup.py",
+        "tests/conftest.py",
+        "tests/emulation/cuda_runtime.h",
+    ],
 )
 def test_sdist_holds(name, sdist_names):
     assert name in sdist_names
@@ -106,6 +117,81 @@ def normal(requirement: str) -> str:
     for stop in "[<>=!~; ":
         name = name.partition(stop)[0]
     return name.lower().replace("_", "-").replace(".", "-")
+
+
+# ---------------------------------------------------------------------------------------------- the build and CUDA
+
+
+@pytest.fixture
+def recipe(monkeypatch) -> dict:
+    """The functions of setup.py."""
+    if not (PROJECT / "setup.py").is_file():
+        pytest.skip("the tests run without the checkout that they belong to")
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    for name in ("NVCC", "CUDA_HOME", "CUDA_PATH", "FASTPOSE_CUDA"):
+        monkeypatch.delenv(name, raising=False)
+    return runpy.run_path("setup.py")
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_cuda_can_be_left_out(recipe, monkeypatch, tmp_path):
+    monkeypatch.setenv("NVCC", str(script(tmp_path / "nvcc", "exit 0")))
+    monkeypatch.setenv("FASTPOSE_CUDA", "0")
+    assert recipe["find_cuda"]("c++") is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "nvcc", "sentence"),
+    [
+        ("yes", "exit 0", "FASTPOSE_CUDA: expected auto, 1 or 0, got 'yes'"),
+        ("1", None, "FASTPOSE_CUDA=1 but nvcc was not found"),
+        ("1", "exit 0", "FASTPOSE_CUDA=1 but libcudart_static.a was not found around"),
+    ],
+)
+def test_cuda_that_is_required_but_not_there_stops_with_a_sentence(
+    recipe, monkeypatch, tmp_path, choice, nvcc, sentence
+):
+    monkeypatch.setenv("NVCC", str(script(tmp_path / "bin" / "nvcc", nvcc) if nvcc else tmp_path / "none"))
+    monkeypatch.setenv("FASTPOSE_CUDA", choice)
+    with pytest.raises(SystemExit, match=sentence):
+        recipe["find_cuda"]("c++")
+
+
+@pytest.mark.parametrize("toolkit", [False, True], ids=["no runtime library", "a compiler that fails"])
+def test_cuda_that_does_not_work_is_left_out_with_a_sentence(recipe, monkeypatch, tmp_path, capfd, toolkit):
+    monkeypatch.setenv("NVCC", str(script(tmp_path / "bin" / "nvcc", "exit 1")))
+    if toolkit:
+        (tmp_path / "lib64").mkdir()
+        (tmp_path / "lib64" / "libcudart_static.a").touch()
+    assert recipe["find_cuda"]("c++") is None
+    said = capfd.readouterr().err
+    assert said.count("fastpose: building without CUDA kernels, since ") == 1
+    assert ("does not work with c++" if toolkit else "libcudart_static.a was not found") in said
+
+
+@pytest.mark.parametrize("place", ["lib64", "lib", "targets/x86_64-linux/lib"])
+def test_the_runtime_library_is_found_beside_nvcc(recipe, tmp_path, place):
+    nvcc = script(tmp_path / "bin" / "nvcc", "exit 1")
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "libcudart_static.a").touch()
+    assert recipe["find_runtime"](str(nvcc)) == tmp_path / place
+
+
+def test_the_runtime_library_is_found_where_nvcc_says(recipe, tmp_path):
+    """What is on PATH may be a wrapper script far from the toolkit."""
+    library = tmp_path / "tool kit" / "lib"
+    library.mkdir(parents=True)
+    (library / "libcudart_static.a").touch()
+    said = f'#$ TOP=/somewhere/bin/..\n#$ LIBRARIES=  "-L{library}/stubs" "-L{library}/../lib"'
+    nvcc = script(tmp_path / "bin" / "nvcc", f"cat >&2 <<'END'\n{said}\nEND")
+    assert recipe["find_runtime"](str(nvcc)) == library
 
 
 @pytest.mark.slow

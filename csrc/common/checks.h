@@ -50,8 +50,18 @@ inline void check_dtype(const char* argument, const TensorView& tensor, DType ex
 }
 
 inline void check_cpu(const char* argument, const TensorView& tensor) {
-    if (tensor && !tensor.on_cpu)
+    if (tensor && tensor.device != Device::cpu)
         throw std::invalid_argument(std::string(argument) + ": expected a CPU tensor, got one on another device");
+}
+
+// A negative device: the call's first tensor is on none.
+inline void check_cuda_device(const char* argument, const TensorView& tensor, int device) {
+    if (!tensor || (tensor.device == Device::cuda && tensor.device_index == device)) return;
+    const std::string expected = device < 0 ? "a CUDA tensor" : "a tensor on cuda:" + std::to_string(device);
+    const std::string found = tensor.device == Device::cuda  ? "cuda:" + std::to_string(tensor.device_index)
+                              : tensor.device == Device::cpu ? "the CPU"
+                                                             : "another device";
+    throw std::invalid_argument(std::string(argument) + ": expected " + expected + ", got one on " + found);
 }
 
 inline void check_contiguous(const char* argument, const TensorView& tensor) {

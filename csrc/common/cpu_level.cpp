@@ -7,7 +7,7 @@
 namespace fastpose {
 
 CpuLevel widest_cpu_level() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FASTPOSE_BASELINE_ONLY)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&

@@ -13,7 +13,8 @@ const char* name_of(CpuLevel level);
 }  // namespace fastpose
 
 // Kernel sources are compiled once per level, each copy in a namespace of the level's name inside its domain.
-// FASTPOSE_EACH_LEVEL declares the same functions in all of them; FASTPOSE_AT_LEVEL calls the copy that serves `level`.
+// FASTPOSE_EACH_LEVEL declares the same functions in all of them; FASTPOSE_AT_LEVEL calls the copy that serves `level`,
+// or the only one there is (FASTPOSE_BASELINE_ONLY).
 #define FASTPOSE_EACH_LEVEL(...) \
     namespace baseline {         \
     __VA_ARGS__                  \
@@ -24,7 +25,7 @@ const char* name_of(CpuLevel level);
     namespace avx512 {           \
     __VA_ARGS__                  \
     }
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FASTPOSE_BASELINE_ONLY)
 #define FASTPOSE_AT_LEVEL(level, ...)                              \
     ((level) == ::fastpose::CpuLevel::avx512 ? avx512::__VA_ARGS__ \
      : (level) == ::fastpose::CpuLevel::avx2 ? avx2::__VA_ARGS__   \

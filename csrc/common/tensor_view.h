@@ -3,8 +3,11 @@
 
 #include <cstdint>
 
+#include "common/anywhere.h"
+
 namespace fastpose {
 
+enum class Device : uint8_t { cpu, cuda, other };
 enum class DType : uint8_t { float32, float64, bfloat16, float16, int64, boolean, other };
 
 constexpr int max_rank = 6;
@@ -13,7 +16,7 @@ struct TensorView {
     bool present = false;  // false: an optional tensor that was not given
     void* data = nullptr;  // address of element (0, ..., 0)
     DType dtype = DType::other;
-    bool on_cpu = true;
+    Device device = Device::cpu;
     int device_index = 0;
     int rank = 0;
     int64_t size[max_rank] = {};
@@ -42,8 +45,8 @@ struct Strided3 {
     T* data = nullptr;  // null: the tensor is absent
     int64_t batch = 0, channel = 0, position = 0;
 
-    T* at(int64_t b) const { return data + b * batch; }
-    explicit operator bool() const { return data != nullptr; }
+    FASTPOSE_ANYWHERE T* at(int64_t b) const { return data + b * batch; }
+    FASTPOSE_ANYWHERE explicit operator bool() const { return data != nullptr; }
 };
 
 }  // namespace fastpose

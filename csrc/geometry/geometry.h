@@ -1,7 +1,11 @@
 // The pairwise descriptor [d, d^2] with d = x_i - x_j, its gradient and the gradient of its gradient.
+//
+// All tensors of a call have one element type: float64 where the arithmetic type T is double, else float32, bfloat16 or
+// float16. T enters only where numbers are computed.
 #pragma once
 
 #include "common/cpu_level.h"
+#include "common/place.h"
 #include "common/tensor_view.h"
 
 namespace fastpose::geometry {
@@ -10,57 +14,72 @@ struct Sizes {
     int64_t batch, points, dimensions;
 };
 
-// A (B, 2D, P, P) tensor. The element type is float64 where the arithmetic type T is double, else float32, bfloat16 or
-// float16.
+// A (B, P, D) tensor.
+struct Points {
+    void* data = nullptr;
+    DType dtype = DType::other;
+    int64_t batch = 0, point = 0, dimension = 0;
+
+    template <class E>
+    FASTPOSE_ANYWHERE E* at(int64_t b, int64_t i, int64_t d) const {
+        return static_cast<E*>(data) + b * batch + i * point + d * dimension;
+    }
+};
+
+// A (B, 2D, P, P) tensor.
 struct Pairs {
     void* data = nullptr;
     DType dtype = DType::other;
     int64_t batch = 0, channel = 0, row = 0, column = 0;
 
     template <class E>
-    E* at(int64_t b, int64_t c, int64_t i) const {
+    FASTPOSE_ANYWHERE E* at(int64_t b, int64_t c, int64_t i) const {
         return static_cast<E*>(data) + b * batch + c * channel + i * row;
     }
 };
 
-template <class T>
 struct Forward {
     Sizes size;
-    Strided3<const T> joints;  // (B, P, D)
+    Points joints;  // (B, P, D)
     Pairs out;
 };
 
-template <class T>
 struct Backward {
     Sizes size;
-    Strided3<const T> joints;  // (B, P, D)
+    Points joints;  // (B, P, D)
     Pairs grad_out;
-    Strided3<T> grad_joints;  // (B, P, D)
+    Points grad_joints;  // (B, P, D)
 };
 
-template <class T>
 struct DoubleBackward {
     Sizes size;
-    Strided3<const T> joints;  // (B, P, D)
+    Points joints;  // (B, P, D)
     Pairs grad_out;
-    Strided3<const T> cot_joints;  // (B, P, D)
-    Strided3<T> grad_joints;       // (B, P, D)
+    Points cot_joints;   // (B, P, D)
+    Points grad_joints;  // (B, P, D)
     Pairs grad_grad_out;
 };
 
-template <class T>
+// A place is the number of threads on the CPU and a CudaPlace on a GPU; T is the arithmetic type.
+template <class T, class Place>
 struct Kernels {
-    void (*forward)(const Forward<T>&, int threads);
-    void (*backward)(const Backward<T>&, int threads);
-    void (*double_backward)(const DoubleBackward<T>&, int threads);
+    void (*forward)(const Forward&, Place);
+    void (*backward)(const Backward&, Place);
+    void (*double_backward)(const DoubleBackward&, Place);
 };
 
 // The kernels of one instruction set, defined in geometry_cpu.cpp, which is compiled once for each.
-FASTPOSE_EACH_LEVEL(template <class T> Kernels<T> kernels();)
+FASTPOSE_EACH_LEVEL(template <class T> Kernels<T, int> kernels();)
 
 template <class T>
-Kernels<T> kernels(CpuLevel level) {
+Kernels<T, int> kernels(CpuLevel level) {
     return FASTPOSE_AT_LEVEL(level, kernels<T>());
+}
+
+// Defined in geometry_cuda.cu.
+namespace cuda {
+template <class T>
+Kernels<T, CudaPlace> kernels();
 }
 
 }  // namespace fastpose::geometry

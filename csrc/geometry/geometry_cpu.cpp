@@ -50,16 +50,16 @@ void for_coordinates(const Sizes& size, int threads, const Body& body) {
 }
 
 // One coordinate of all points of a sample.
-template <class T>
-void gather(Strided3<const T> points, int64_t b, int64_t d, int64_t count, T* to) {
-    const T* from = points.at(b) + d * points.position;
-    for (int64_t i = 0; i < count; ++i) to[i] = from[i * points.channel];
+template <class E, class T>
+void gather(const Points& points, int64_t b, int64_t d, int64_t count, T* to) {
+    const E* from = points.at<const E>(b, 0, d);
+    for (int64_t i = 0; i < count; ++i) to[i] = widen(from[i * points.point]);
 }
 
-template <class T>
-void scatter(const T* from, Strided3<T> points, int64_t b, int64_t d, int64_t count) {
-    T* to = points.at(b) + d * points.position;
-    for (int64_t i = 0; i < count; ++i) to[i * points.channel] = from[i];
+template <class E, class T>
+void scatter(const T* from, const Points& points, int64_t b, int64_t d, int64_t count) {
+    E* to = points.at<E>(b, 0, d);
+    for (int64_t i = 0; i < count; ++i) to[i * points.point] = narrow<E>(from[i]);
 }
 
 // Two rows (differences and squares) that are computed together and written to a tensor.
@@ -80,8 +80,8 @@ struct RowPair {
 };
 
 template <class T, class E>
-void forward_coordinate(const Forward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
-    gather(p.joints, b, d, p.size.points, space[0]);
+void forward_coordinate(const Forward& p, int64_t b, int64_t d, const Workspace<T>& space) {
+    gather<E>(p.joints, b, d, p.size.points, space[0]);
     for (int64_t i = 0; i < p.size.points; ++i) {
         const RowPair<T, E> rows(p.out, p.size, b, d, i, space);
         for (int64_t j = 0; j < p.size.points; j += lanes<T>) {
@@ -94,8 +94,8 @@ void forward_coordinate(const Forward<T>& p, int64_t b, int64_t d, const Workspa
 }
 
 template <class T>
-void forward(const Forward<T>& p, int threads) {
-    for_element<T>(p.out.dtype, [&]<class E>() {
+void forward(const Forward& p, int threads) {
+    for_element<T>(p.joints.dtype, [&]<class E>() {
         for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
             forward_coordinate<T, E>(p, b, d, space);
         });
@@ -117,10 +117,10 @@ FASTPOSE_INLINE void spread(Vector<T> t, T* results, int64_t j, Vector<T>& sum) 
 }
 
 template <class T, class E>
-void backward_coordinate(const Backward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
+void backward_coordinate(const Backward& p, int64_t b, int64_t d, const Workspace<T>& space) {
     const int64_t points = p.size.points;
     T *joints = space[0], *results = space[1];
-    gather(p.joints, b, d, points, joints);
+    gather<E>(p.joints, b, d, points, joints);
     std::fill(results, results + padded<T>(points), T(0));
     for (int64_t i = 0; i < points; ++i) {
         const T* first = grad_row<T, E>(p.grad_out, p.size, b, d, i, space[4]);
@@ -132,12 +132,12 @@ void backward_coordinate(const Backward<T>& p, int64_t b, int64_t d, const Works
         }
         results[i] += sum_of_lanes<T>(sum);
     }
-    scatter<T>(results, p.grad_joints, b, d, points);
+    scatter<E>(results, p.grad_joints, b, d, points);
 }
 
 template <class T>
-void backward(const Backward<T>& p, int threads) {
-    for_element<T>(p.grad_out.dtype, [&]<class E>() {
+void backward(const Backward& p, int threads) {
+    for_element<T>(p.joints.dtype, [&]<class E>() {
         for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
             backward_coordinate<T, E>(p, b, d, space);
         });
@@ -145,11 +145,11 @@ void backward(const Backward<T>& p, int threads) {
 }
 
 template <class T, class E>
-void second_coordinate(const DoubleBackward<T>& p, int64_t b, int64_t d, const Workspace<T>& space) {
+void second_coordinate(const DoubleBackward& p, int64_t b, int64_t d, const Workspace<T>& space) {
     const int64_t points = p.size.points;
     T *joints = space[0], *cotangents = space[1], *results = space[2];
-    gather(p.joints, b, d, points, joints);
-    gather(p.cot_joints, b, d, points, cotangents);
+    gather<E>(p.joints, b, d, points, joints);
+    gather<E>(p.cot_joints, b, d, points, cotangents);
     std::fill(results, results + padded<T>(points), T(0));
     for (int64_t i = 0; i < points; ++i) {
         const T* given = grad_row<T, E>(p.grad_out, p.size, b, p.size.dimensions + d, i, space[5]);
@@ -164,12 +164,12 @@ void second_coordinate(const DoubleBackward<T>& p, int64_t b, int64_t d, const W
         results[i] += sum_of_lanes<T>(sum);
         rows.write(p.grad_grad_out, p.size);
     }
-    scatter<T>(results, p.grad_joints, b, d, points);
+    scatter<E>(results, p.grad_joints, b, d, points);
 }
 
 template <class T>
-void double_backward(const DoubleBackward<T>& p, int threads) {
-    for_element<T>(p.grad_out.dtype, [&]<class E>() {
+void double_backward(const DoubleBackward& p, int threads) {
+    for_element<T>(p.joints.dtype, [&]<class E>() {
         for_coordinates<T>(p.size, threads, [&](int64_t b, int64_t d, const Workspace<T>& space) {
             second_coordinate<T, E>(p, b, d, space);
         });
@@ -179,10 +179,10 @@ void double_backward(const DoubleBackward<T>& p, int threads) {
 }  // namespace
 
 template <class T>
-Kernels<T> kernels() {
+Kernels<T, int> kernels() {
     return {forward<T>, backward<T>, double_backward<T>};
 }
-template Kernels<float> kernels<float>();
-template Kernels<double> kernels<double>();
+template Kernels<float, int> kernels<float>();
+template Kernels<double, int> kernels<double>();
 
 }  // namespace fastpose::geometry::FASTPOSE_SIMD

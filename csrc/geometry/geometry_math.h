@@ -7,14 +7,23 @@
 // Checked by tests/derivations/geometry.py. One pair of gradients (row i minus column j) serves both sums.
 #pragma once
 
-#ifdef __CUDACC__
-#define FASTPOSE_ANYWHERE __host__ __device__ inline
-#elif !defined(FASTPOSE_ANYWHERE)
-#define FASTPOSE_ANYWHERE inline
-#endif
+#include <cstdint>
+
+#include "common/anywhere.h"
 
 namespace fastpose::geometry {
 namespace {
+
+// Division of numbers from 0 on by a positive constant, as a multiplication: exact where number * divisor < 2^32.
+struct Divisor {
+    uint64_t factor = 0;
+
+    Divisor() = default;
+    explicit Divisor(int64_t divisor) : factor(((uint64_t{1} << 32) + divisor - 1) / divisor) {}
+    FASTPOSE_ANYWHERE int quotient(int number) const {
+        return static_cast<int>(static_cast<uint64_t>(number) * factor >> 32);
+    }
+};
 
 template <class V>
 FASTPOSE_ANYWHERE V pair_gradient(V difference, V grad_difference, V grad_square) {

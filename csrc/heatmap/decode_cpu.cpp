@@ -478,10 +478,10 @@ void flip_average(const FlipAverage& p, int threads) {
 }  // namespace
 
 template <class T>
-DecodeKernels<T> decode_kernels() {
+DecodeKernels<T, int> decode_kernels() {
     return {decode<T>, softargmax<T>, softargmax_backward<T>, softargmax_double_backward<T>, flip_average<T>};
 }
-template DecodeKernels<float> decode_kernels<float>();
-template DecodeKernels<double> decode_kernels<double>();
+template DecodeKernels<float, int> decode_kernels<float>();
+template DecodeKernels<double, int> decode_kernels<double>();
 
 }  // namespace fastpose::heatmap::FASTPOSE_SIMD

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/cpu_level.h"
+#include "common/place.h"
 #include "common/tensor_view.h"
 #include "heatmap/heatmap_math.h"
 
@@ -19,9 +20,9 @@ struct Planes {
     DType dtype = DType::other;
     int64_t batch = 0, stack = 0, joint = 0, row = 0, column = 0;
 
-    explicit operator bool() const { return data != nullptr; }
+    FASTPOSE_ANYWHERE explicit operator bool() const { return data != nullptr; }
     template <class E>
-    E* at(int64_t b, int64_t s, int64_t k) const {
+    FASTPOSE_ANYWHERE E* at(int64_t b, int64_t s, int64_t k) const {
         return static_cast<E*>(data) + b * batch + s * stack + k * joint;
     }
 };
@@ -32,8 +33,8 @@ struct PerJoint {
     T* data = nullptr;  // null: absent
     int64_t batch = 0, joint = 0;
 
-    explicit operator bool() const { return data != nullptr; }
-    T& at(int64_t b, int64_t k) const { return data[b * batch + k * joint]; }
+    FASTPOSE_ANYWHERE explicit operator bool() const { return data != nullptr; }
+    FASTPOSE_ANYWHERE T& at(int64_t b, int64_t k) const { return data[b * batch + k * joint]; }
 };
 
 // A (B, K, 2) tensor of points (x, y), or (B, S, K) of weights.
@@ -42,8 +43,8 @@ struct PerJoint3 {
     T* data = nullptr;
     int64_t first = 0, second = 0, third = 0;
 
-    explicit operator bool() const { return data != nullptr; }
-    T& at(int64_t a, int64_t b, int64_t c) const { return data[a * first + b * second + c * third]; }
+    FASTPOSE_ANYWHERE explicit operator bool() const { return data != nullptr; }
+    FASTPOSE_ANYWHERE T& at(int64_t a, int64_t b, int64_t c) const { return data[a * first + b * second + c * third]; }
 };
 
 template <class T>
@@ -94,6 +95,7 @@ struct Loss {
     Joints<T> joints;
     Planes prediction;          // (B, S, K, H, W)
     PerJoint3<const T> weight;  // (B, S, K) or absent: 1
+    double* partials;           // (B, K) contiguous: each joint's share of the total
     T* total;                   // one number: sum of weight (prediction - target)^2
 };
 
@@ -119,6 +121,7 @@ struct LossDoubleBackward {
     JointGradients<const T> cotangents;  // absent ones count as zero
     Planes grad_prediction;              // (B, S, K, H, W)
     JointGradients<T> grads;
+    double* partials;    // (B, K) contiguous: each joint's share of grad_grad_total
     T* grad_grad_total;  // one number
 };
 
@@ -179,35 +182,45 @@ struct SoftArgmaxDoubleBackward {
     T* grad_grad_coordinates;  // (B, K, 2) contiguous
 };
 
-template <class T>
+// A place is the number of threads on the CPU and a CudaPlace on a GPU.
+template <class T, class Place>
 struct Kernels {
-    void (*render)(const Render<T>&, int threads);
-    void (*render_backward)(const RenderBackward<T>&, int threads);
-    void (*render_double_backward)(const RenderDoubleBackward<T>&, int threads);
-    void (*loss)(const Loss<T>&, int threads);
-    void (*loss_backward)(const LossBackward<T>&, int threads);
-    void (*loss_double_backward)(const LossDoubleBackward<T>&, int threads);
+    void (*render)(const Render<T>&, Place);
+    void (*render_backward)(const RenderBackward<T>&, Place);
+    void (*render_double_backward)(const RenderDoubleBackward<T>&, Place);
+    void (*loss)(const Loss<T>&, Place);
+    void (*loss_backward)(const LossBackward<T>&, Place);
+    void (*loss_double_backward)(const LossDoubleBackward<T>&, Place);
 };
 
-template <class T>
+template <class T, class Place>
 struct DecodeKernels {
-    void (*decode)(const Decode<T>&, int threads);
-    void (*softargmax)(const SoftArgmax<T>&, int threads);
-    void (*softargmax_backward)(const SoftArgmaxBackward<T>&, int threads);
-    void (*softargmax_double_backward)(const SoftArgmaxDoubleBackward<T>&, int threads);
-    void (*flip_average)(const FlipAverage&, int threads);
+    void (*decode)(const Decode<T>&, Place);
+    void (*softargmax)(const SoftArgmax<T>&, Place);
+    void (*softargmax_backward)(const SoftArgmaxBackward<T>&, Place);
+    void (*softargmax_double_backward)(const SoftArgmaxDoubleBackward<T>&, Place);
+    void (*flip_average)(const FlipAverage&, Place);
 };
 
 // The kernels of one instruction set, defined in heatmap_cpu.cpp and decode_cpu.cpp, compiled once for each.
-FASTPOSE_EACH_LEVEL(template <class T> Kernels<T> kernels(); template <class T> DecodeKernels<T> decode_kernels();)
+FASTPOSE_EACH_LEVEL(template <class T> Kernels<T, int> kernels();
+                    template <class T> DecodeKernels<T, int> decode_kernels();)
 
 template <class T>
-Kernels<T> kernels(CpuLevel level) {
+Kernels<T, int> kernels(CpuLevel level) {
     return FASTPOSE_AT_LEVEL(level, kernels<T>());
 }
 template <class T>
-DecodeKernels<T> decode_kernels(CpuLevel level) {
+DecodeKernels<T, int> decode_kernels(CpuLevel level) {
     return FASTPOSE_AT_LEVEL(level, decode_kernels<T>());
 }
+
+// Defined in heatmap_cuda.cu and decode_cuda.cu.
+namespace cuda {
+template <class T>
+Kernels<T, CudaPlace> kernels();
+template <class T>
+DecodeKernels<T, CudaPlace> decode_kernels();
+}  // namespace cuda
 
 }  // namespace fastpose::heatmap

@@ -264,6 +264,13 @@ T weight_of(const PerJoint3<const T>& weight, int64_t b, int64_t s, int64_t k) {
     return weight ? weight.at(b, s, k) : T(1);
 }
 
+// Added up in order, when all are there: the schedule cannot change the answer.
+double sum_of_joints(const double* partials, const Sizes& size) {
+    double total = 0;
+    for (int64_t joint = 0; joint < size.batch * size.joints; ++joint) total += partials[joint];
+    return total;
+}
+
 // sum (prediction - bell)^2 over a plane.
 template <class T, class E>
 double squared_error(const Loss<T>& p, const Bell<T>& bell, const E* prediction, T* buffer) {
@@ -280,8 +287,6 @@ double squared_error(const Loss<T>& p, const Bell<T>& bell, const E* prediction,
 
 template <class T>
 void loss(const Loss<T>& p, int threads) {
-    const int64_t joints = p.size.batch * p.size.joints;
-    Scratch<double> sums(joints);  // added up in order at the end: the schedule cannot change the answer
     for_element<T>(p.prediction.dtype, [&]<class E>() {
         for_joints(
             p.size, p.joints, threads, [&](int64_t b, int64_t k, const Bell<T>& bell, const Workspace<T>& space) {
@@ -290,12 +295,10 @@ void loss(const Loss<T>& p, int threads) {
                     if (const T weight = weight_of(p.weight, b, s, k); weight != 0)
                         sum +=
                             weight * squared_error(p, bell, p.prediction.template at<const E>(b, s, k), space.row(0));
-                sums.data()[b * p.size.joints + k] = sum;
+                p.partials[b * p.size.joints + k] = sum;
             });
     });
-    double total = 0;
-    for (int64_t joint = 0; joint < joints; ++joint) total += sums.data()[joint];
-    *p.total = static_cast<T>(total);
+    *p.total = static_cast<T>(sum_of_joints(p.partials, p.size));
 }
 
 // grad_prediction = factor * (prediction - bell).
@@ -422,27 +425,23 @@ double second_joint(const LossDoubleBackward<T>& p, const Bell<T>& bell, int64_t
 
 template <class T>
 void loss_double_backward(const LossDoubleBackward<T>& p, int threads) {
-    const int64_t joints = p.size.batch * p.size.joints;
-    Scratch<double> sums(joints);
     for_element<T>(p.prediction.dtype, [&]<class E>() {
         for_joints(p.size, p.joints, threads,
                    [&](int64_t b, int64_t k, const Bell<T>& bell, const Workspace<T>& space) {
-                       sums.data()[b * p.size.joints + k] = second_joint<T, E>(p, bell, b, k, space);
+                       p.partials[b * p.size.joints + k] = second_joint<T, E>(p, bell, b, k, space);
                    });
     });
-    double total = 0;
-    for (int64_t joint = 0; joint < joints; ++joint) total += sums.data()[joint];
-    *p.grad_grad_total = static_cast<T>(total);
+    *p.grad_grad_total = static_cast<T>(sum_of_joints(p.partials, p.size));
 }
 
 }  // namespace
 
 template <class T>
-Kernels<T> kernels() {
+Kernels<T, int> kernels() {
     return {render<T>, render_backward<T>, render_double_backward<T>,
             loss<T>,   loss_backward<T>,   loss_double_backward<T>};
 }
-template Kernels<float> kernels<float>();
-template Kernels<double> kernels<double>();
+template Kernels<float, int> kernels<float>();
+template Kernels<double, int> kernels<double>();
 
 }  // namespace fastpose::heatmap::FASTPOSE_SIMD

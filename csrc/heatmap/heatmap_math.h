@@ -5,12 +5,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
-#ifdef __CUDACC__
-#define FASTPOSE_ANYWHERE __host__ __device__ inline
-#else
-#define FASTPOSE_ANYWHERE inline
-#endif
+#include "common/anywhere.h"
 
 namespace fastpose::heatmap {
 
@@ -61,8 +58,7 @@ FASTPOSE_ANYWHERE bool touches(T centre, T reach, int64_t count) {
 }
 
 template <class T>
-FASTPOSE_ANYWHERE Footprint<T> footprint(Profile profile, T x, T y, T sigma, int64_t height, int64_t width) {
-    const Shape shape = shape_of(profile);
+FASTPOSE_ANYWHERE Footprint<T> footprint(const Shape& shape, T x, T y, T sigma, int64_t height, int64_t width) {
     const T nearest_x = std::trunc(x + T(0.5)), nearest_y = std::trunc(y + T(0.5));
     const T square = sigma * sigma, sharpness = static_cast<T>(shape.exponent) / square;
     const T reach = static_cast<T>(reach_in_sigmas) * sigma;
@@ -78,6 +74,11 @@ FASTPOSE_ANYWHERE Footprint<T> footprint(Profile profile, T x, T y, T sigma, int
     mark.top = nearest_y - half;
     mark.bottom = nearest_y + half;
     return mark;
+}
+
+template <class T>
+FASTPOSE_ANYWHERE Footprint<T> footprint(Profile profile, T x, T y, T sigma, int64_t height, int64_t width) {
+    return footprint(shape_of(profile), x, y, sigma, height, width);
 }
 
 // Sums over a plane of f, f u, f v and f (u^2 + v^2), with (u, v) the offset from the bell's centre.
@@ -136,6 +137,24 @@ FASTPOSE_ANYWHERE JointVector<T> second_gradient(const Moments<T>& response, con
 struct Step {
     double x = 0, y = 0;
 };
+
+// exp of a number that is not positive. In float32 a GPU takes two instructions for it: relative errors grow with the
+// argument, as those of the argument itself, and hit only what adds little to a sum.
+FASTPOSE_ANYWHERE double decaying_exponential(double value) { return std::exp(value); }
+FASTPOSE_ANYWHERE float decaying_exponential(float value) {
+#ifdef __CUDA_ARCH__
+    return __expf(value);
+#else
+    return std::exp(value);
+#endif
+}
+
+// A pixel's share in a softmax of inverse temperature beta, before its normalisation; none where it is not finite.
+template <class T>
+FASTPOSE_ANYWHERE T soft_weight(T value, T beta, T peak) {
+    const T weight = decaying_exponential((value - peak) * beta);
+    return std::abs(value) <= std::numeric_limits<T>::max() ? weight : T(0);
+}
 
 // A quarter pixel toward the higher neighbour; false comparisons (equal, NaN) give none.
 template <class T>

@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 
 REPEATS = 7
 SECONDS = 0.5  # of measuring for each number
+SIZE = "16,32,256,4096"  # of a batch behind an hourglass, tuned where no other is named
 
 
 def bench(
     ops: Annotated[list[str] | None, typer.Argument(metavar="[OP]...", help="Operations; all by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    tune: Annotated[bool, typer.Option("--tune", help="Find the fastest tiles of attention on this GPU.")] = False,
+    size: Annotated[list[str] | None, typer.Option(help="With --tune: B,Ck,Cv,N; may be repeated.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="With --tune: bfloat16, float16 or float32.")] = None,
 ) -> None:
     """Time the operations' backends at one published size each.
 
     The whole table, with second derivatives, SDPA and the share of the measured hardware limit, is
-    `pytest --benchmark-only` in a checkout.
+    `pytest --benchmark-only` in a checkout. With --tune, the tiles of attention's Triton kernels are timed instead and
+    the fastest kept in a table of the user's own.
     """
+    if tune:
+        _tune(size, dtype, device)
+        return
     import torch
 
     from fastpose.cli._cases import cases
@@ -46,6 +54,13 @@ def bench(
     typer.echo("x: how many times faster than the reference backend")
     for note in dict.fromkeys(notes):
         typer.echo(note)
+
+
+def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str) -> None:
+    from fastpose.cli import _tune
+
+    place = _device(device if device.startswith("cuda") else "cuda")
+    _tune.tune(sizes or [SIZE], dtypes or ["bfloat16"], place)
 
 
 def _chosen(known: dict[str, Case], names: list[str]) -> dict[str, Case]:

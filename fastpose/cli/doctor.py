@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -78,8 +78,15 @@ def _extension() -> Iterator[str]:
         return
     info = _native.build_info()
     threads = "OpenMP" if info["openmp"] else "one thread (the compiler had no OpenMP)"
-    kernels = "with CUDA kernels" if info["cuda"] else "without CUDA kernels"
-    yield f"  SIMD {info['simd']} (widest here: {info['widest_simd']}), {threads}, {kernels}, by {info['compiler']}"
+    yield f"  SIMD {info['simd']} (widest here: {info['widest_simd']}), {threads}, by {info['compiler']}"
+    yield f"  {_cuda(info)}"
+
+
+def _cuda(info: dict[str, Any]) -> str:
+    if not info["cuda"]:
+        return "without CUDA kernels (nvcc was not there, or FASTPOSE_CUDA=0, when it was built)"
+    names = [f"{number // 10}.{number % 10}" for number in info["cuda_architectures"]]
+    return f"with CUDA kernels for compute capability {', '.join(names)} and newer"
 
 
 def _operations() -> Iterator[str]:

@@ -134,7 +134,7 @@ def cuda_reasons(inputs: Inputs) -> list[str]:
     """Reasons against the CUDA kernels that hold for every operation."""
     if (missing := _native.missing()) is not None:
         return [missing]
-    built = _native.build_info()["cuda"]
+    built = _native.cuda_kernels()
     if not built:
         return ["the extension was built without CUDA kernels; reinstall it where nvcc is on PATH"]
     return _reasons_of_gpu(inputs, anywhere=built == "emulated") + _reasons_of_kind(inputs)

@@ -20,7 +20,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(_devices, "gpu", lambda index: described)
         monkeypatch.setattr(_dispatch, "INTERPRETED", False)
         monkeypatch.setattr(_dispatch, "TRITON", triton)
-        monkeypatch.setattr(_native, "build_info", lambda: {"cuda": kernels})
+        monkeypatch.setattr(_native, "cuda_kernels", lambda: kernels)
 
     with FakeTensorMode():
         yield appear

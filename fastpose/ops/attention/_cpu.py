@@ -33,7 +33,7 @@ def _scaled(query: Tensor, scale: float) -> Tensor:
 def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
     query, key, value = (_wide(tensor) for tensor in inputs)
     out, lse = empty_results((query, key, value), parameters)
-    _native.module().attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
+    _native.module().cpu.attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
     return out.to(inputs[2].dtype), lse
 
 
@@ -50,7 +50,7 @@ def backward(
     gradients = [
         torch.empty_like(tensor) if need else None for tensor, need in zip((query, key, value), needs, strict=True)
     ]
-    _native.module().attention_bwd(
+    _native.module().cpu.attention_bwd(
         _scaled(query, scale), key, value, out, lse, _wide(grads[0]), *gradients, torch.get_num_threads()
     )
     if scale != 1.0 and gradients[0] is not None:
@@ -73,7 +73,7 @@ def double_backward(
     if cot_query is not None:
         cot_query = _scaled(cot_query, scale)
     gradients = [torch.empty_like(tensor) for tensor in (query, key, value, grad)]
-    _native.module().attention_bwd2(
+    _native.module().cpu.attention_bwd2(
         _scaled(query, scale), key, value, out, lse, grad,
         cot_query, cot_key, cot_value, *gradients, torch.get_num_threads(),
     )  # fmt: skip

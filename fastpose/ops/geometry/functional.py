@@ -9,7 +9,7 @@ from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Operation
 from fastpose.ops.geometry import _results
 
-OPERATION = Operation("pairwise_descriptor", "geometry", "cpu", "reference")
+OPERATION = Operation("pairwise_descriptor", "geometry", "cpu", "cuda", "reference")
 _descriptor = Differentiable(
     OPERATION,
     Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1, reads_results=False),

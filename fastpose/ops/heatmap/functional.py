@@ -18,7 +18,7 @@ METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
 _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype", "ScalarType"))
 
-RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "reference")
+RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "cuda", "reference")
 _render = Differentiable(
     RENDER,
     Signature(
@@ -26,7 +26,7 @@ _render = Differentiable(
     ),
     allocate=_results.empty_heatmaps,
 )
-RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "reference")
+RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "cuda", "reference")
 _render_depth = Differentiable(
     RENDER_DEPTH,
     Signature(
@@ -39,7 +39,7 @@ _render_depth = Differentiable(
     ),
     allocate=_results.empty_heatmaps,
 )
-LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "reference")
+LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "cuda", "reference")
 _loss = Differentiable(
     LOSS,
     Signature(
@@ -52,19 +52,19 @@ _loss = Differentiable(
     ),
     allocate=_results.empty_loss,
 )
-DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "reference")
+DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "cuda", "reference")
 _decode = Differentiable(
     DECODE,
     Signature(("heatmaps",), (), (("method", "str"), ("kernel", "int"), ("max_step", "float")), outputs=2, results=2),
     allocate=_results.empty_points,
 )
-SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "reference")
+SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "cuda", "reference")
 _softargmax = Differentiable(
     SOFTARGMAX,
     Signature(("heatmaps",), ("heatmaps",), (("beta", "float"),), outputs=2, results=3),
     allocate=_results.empty_soft_points,
 )
-FLIP = Operation("flip_average", "heatmap", "cpu", "reference")
+FLIP = Operation("flip_average", "heatmap", "cpu", "cuda", "reference")
 _flip = Differentiable(
     FLIP,
     Signature(

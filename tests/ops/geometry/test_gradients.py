@@ -6,7 +6,6 @@ import torch._dynamo
 from comparing import assert_close, assert_no_missing_gradient
 
 from fastpose import ops
-from fastpose.ops.geometry.functional import OPERATION
 
 SHAPES = [(2, 3, 2), (2, 16, 3), (2, 17, 3), (70, 9, 3), (1, 1, 3), (0, 4, 3), (2, 0, 2)]
 NAMES = ("out", "dx", "second x", "second grad")
@@ -24,7 +23,7 @@ def three_orders(joints, backend):
     return descriptor, first, *torch.autograd.grad((first * cotangent).sum(), (joints, grad))
 
 
-@pytest.mark.parametrize("backend", OPERATION.backend_names)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("shape", [(2, 3, 3), (1, 5, 2), (1, 1, 3)], ids=str)
 def test_gradcheck_and_gradgradcheck(shape, backend):
     joints = torch.randn(shape, dtype=torch.float64, requires_grad=True)

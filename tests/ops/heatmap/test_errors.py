@@ -38,7 +38,7 @@ POINTS, PLANES = torch.zeros(2, 3, 2), torch.zeros(2, 3, 4, 5)
         ((POINTS, (4, 5), 1.0), {"out": PLANES[:, :, :1].expand(2, 3, 4, 5)}, ValueError, "do not share memory"),
         ((POINTS, (4, 5), 1.0), {"out": PLANES.clone().requires_grad_()}, ValueError, "no gradient through out="),
         ((POINTS.clone().requires_grad_(), (4, 5), 1.0), {"out": PLANES.clone()}, ValueError, "no gradient through"),
-        ((POINTS, (4, 5), 1.0), {"backend": "cuda"}, ValueError, "unknown backend 'cuda'"),
+        ((POINTS, (4, 5), 1.0), {"backend": "gpu"}, ValueError, "unknown backend 'gpu'"),
     ],
 )
 def test_rendering(arguments, options, error, sentence):
@@ -126,11 +126,11 @@ def test_flip_average():
 
 
 def test_extension_checks_before_it_touches_memory():
-    native = _native.module()
-    sigma, total = torch.ones(2, 3), torch.zeros(())
+    native = _native.module().cpu
+    sigma, total, partials = torch.ones(2, 3), torch.zeros(()), torch.zeros(2, 3, dtype=torch.float64)
     visible = torch.ones(2, 3, dtype=torch.bool)
     render = (POINTS, sigma, None, visible, "gaussian", PLANES, 1)
-    loss = (PLANES[:, None], POINTS, sigma, visible, None, "gaussian", total, 1)
+    loss = (PLANES[:, None], POINTS, sigma, visible, None, "gaussian", partials, total, 1)
     decode = (PLANES, "argmax", [1.0], 1.0, torch.zeros(2, 3, 2), torch.zeros(2, 3), 1)
     soft = (PLANES, 1.0, torch.zeros(2, 3, 2), torch.zeros(2, 3), torch.zeros(2, 3), 1)
     flip = (PLANES, PLANES, [0, 1, 2], PLANES.clone(), 1)
