@@ -68,12 +68,15 @@ def same_dtype(**tensors: Tensor | None) -> None:
 
 def shape(argument: str, value: Tensor, expected: Sequence[int | None], names: str) -> None:
     """Raise unless ``value`` has the expected sizes; ``None`` admits any size, ``names`` spells the layout."""
-    wrong = value.dim() != len(expected) or any(
-        want is not None and have != want for have, want in zip(value.shape, expected, strict=False)
-    )
-    if wrong:
-        spelled = "(" + ", ".join("any" if want is None else str(want) for want in expected) + ")"
-        raise ValueError(f"{argument}: expected {names} = {spelled}, got {tuple(value.shape)}")
+    found = value.shape
+    if len(found) == len(expected):
+        for have, want in zip(found, expected, strict=True):
+            if want is not None and have != want:
+                break
+        else:
+            return
+    spelled = "(" + ", ".join("any" if want is None else str(want) for want in expected) + ")"
+    raise ValueError(f"{argument}: expected {names} = {spelled}, got {tuple(found)}")
 
 
 def pixels(positions: Tensor | Sequence[Sequence[int]], features: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,7 @@ HeatmapCall<Target> loss_call(const TensorView& prediction, const JointViews& jo
 
 template <class Target>
 void heatmap_mse_loss(const TensorView& prediction, const TensorView& keypoints, const TensorView& sigma,
-                      const TensorView& visible, const TensorView& weight, const std::string& profile,
+                      const TensorView& visible, const TensorView& weight, const std::string& profile, double factor,
                       const TensorView& partials, const TensorView& total, typename Target::Where where) {
     const JointViews joints{keypoints, sigma, absent, visible, profile_named(profile)};
     const auto call = loss_call<Target>(prediction, joints, weight);
@@ -130,7 +130,7 @@ void heatmap_mse_loss(const TensorView& prediction, const TensorView& keypoints,
     call.check_number("total", total);
     for_real_type(call.arithmetic, [&]<class T>() {
         kernels<T>(call.target)
-            .loss({call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
+            .loss({call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight), factor,
                    numbers<double>(partials), numbers<T>(total)},
                   call.target.place(where));
     });
@@ -139,7 +139,7 @@ void heatmap_mse_loss(const TensorView& prediction, const TensorView& keypoints,
 template <class Target>
 void heatmap_mse_loss_bwd(const TensorView& prediction, const TensorView& keypoints, const TensorView& sigma,
                           const TensorView& visible, const TensorView& weight, const std::string& profile,
-                          const TensorView& grad_total, const TensorView& grad_prediction,
+                          double factor, const TensorView& grad_total, const TensorView& grad_prediction,
                           const TensorView& grad_keypoints, const TensorView& grad_sigma,
                           typename Target::Where where) {
     const JointViews joints{keypoints, sigma, absent, visible, profile_named(profile)};
@@ -151,7 +151,7 @@ void heatmap_mse_loss_bwd(const TensorView& prediction, const TensorView& keypoi
     for_real_type(call.arithmetic, [&]<class T>() {
         kernels<T>(call.target)
             .loss_backward(
-                {call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
+                {call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight), factor,
                  numbers<const T>(grad_total), planes(grad_prediction), joint_gradients<T>(grad_keypoints, grad_sigma)},
                 call.target.place(where));
     });
@@ -160,7 +160,7 @@ void heatmap_mse_loss_bwd(const TensorView& prediction, const TensorView& keypoi
 template <class Target>
 void heatmap_mse_loss_bwd2(const TensorView& prediction, const TensorView& keypoints, const TensorView& sigma,
                            const TensorView& visible, const TensorView& weight, const std::string& profile,
-                           const TensorView& grad_total, const TensorView& cot_prediction,
+                           double factor, const TensorView& grad_total, const TensorView& cot_prediction,
                            const TensorView& cot_keypoints, const TensorView& cot_sigma,
                            const TensorView& grad_prediction, const TensorView& grad_keypoints,
                            const TensorView& grad_sigma, const TensorView& partials, const TensorView& grad_grad_total,
@@ -179,7 +179,7 @@ void heatmap_mse_loss_bwd2(const TensorView& prediction, const TensorView& keypo
     for_real_type(call.arithmetic, [&]<class T>() {
         kernels<T>(call.target)
             .loss_double_backward({call.size, joints.joints<T>(), planes(prediction), per_joint3<const T>(weight),
-                                   numbers<const T>(grad_total), planes(cot_prediction),
+                                   factor, numbers<const T>(grad_total), planes(cot_prediction),
                                    joint_gradients<const T>(cot_keypoints, cot_sigma), planes(grad_prediction),
                                    joint_gradients<T>(grad_keypoints, grad_sigma), numbers<double>(partials),
                                    numbers<T>(grad_grad_total)},

@@ -95,8 +95,9 @@ struct Loss {
     Joints<T> joints;
     Planes prediction;          // (B, S, K, H, W)
     PerJoint3<const T> weight;  // (B, S, K) or absent: 1
-    double* partials;           // (B, K) contiguous: each joint's share of the total
-    T* total;                   // one number: sum of weight (prediction - target)^2
+    double factor;              // of the sum: 1 / elements for a mean
+    double* partials;           // (B, K) contiguous: each joint's share of the sum
+    T* total;                   // one number: factor * sum of weight (prediction - target)^2
 };
 
 template <class T>
@@ -105,6 +106,7 @@ struct LossBackward {
     Joints<T> joints;
     Planes prediction;
     PerJoint3<const T> weight;
+    double factor;
     const T* grad_total;      // one number
     Planes grad_prediction;   // (B, S, K, H, W) or absent
     JointGradients<T> grads;  // keypoints and sigma, each may be absent
@@ -116,6 +118,7 @@ struct LossDoubleBackward {
     Joints<T> joints;
     Planes prediction;
     PerJoint3<const T> weight;
+    double factor;
     const T* grad_total;
     Planes cot_prediction;               // (B, S, K, H, W) or absent
     JointGradients<const T> cotangents;  // absent ones count as zero

@@ -9,6 +9,7 @@
 #include "common/parallel.h"
 #include "common/rows.h"
 #include "heatmap/heatmap.h"
+#include "heatmap/joints.h"
 
 namespace fastpose::heatmap::FASTPOSE_SIMD {
 
@@ -65,27 +66,14 @@ void draw_axis(int64_t count, T centre, T sharpness, T low, T high, T* values, T
 }
 
 template <class T>
-bool usable(const Joints<T>& joints, int64_t b, int64_t k) {
-    if (joints.visible && !joints.visible.at(b, k)) return false;
-    return !joints.depth || is_finite(joints.depth.at(b, k));
-}
-
-template <class T>
 Bell<T> draw(const Joints<T>& joints, const Sizes& size, int64_t b, int64_t k, const Workspace<T>& space) {
     Bell<T> bell = space.bell();
-    if (usable(joints, b, k))
-        bell.mark = footprint(joints.profile, joints.keypoints.at(b, k, 0), joints.keypoints.at(b, k, 1),
-                              joints.sigma.at(b, k), size.height, size.width);
+    bell.mark = footprint(joints, shape_of(joints.profile), size, b, k);
     const Footprint<T>& mark = bell.mark;
     draw_axis(size.width, mark.x, mark.sharpness, mark.left, mark.right, bell.columns, bell.offsets);
     draw_axis<T>(size.height, mark.y, mark.sharpness, mark.top, mark.bottom, bell.rows, nullptr);
     if (!mark.present) std::fill(bell.rows, bell.rows + size.height, T(0));
     return bell;
-}
-
-template <class T>
-T depth_of(const Joints<T>& joints, int64_t b, int64_t k) {
-    return joints.depth && usable(joints, b, k) ? joints.depth.at(b, k) : T(1);
 }
 
 // Runs body(b, k, bell, workspace) for every joint.
@@ -101,26 +89,6 @@ void for_joints(const Sizes& size, const Joints<T>& joints, int threads, const B
         const Workspace<T> space(size, memory.data() + worker * count);
         body(b, k, draw(joints, size, b, k, space), space);
     });
-}
-
-template <class T>
-void store_gradient(const JointGradients<T>& grads, int64_t b, int64_t k, const JointVector<T>& gradient) {
-    if (grads.keypoints) {
-        grads.keypoints.at(b, k, 0) = gradient.x;
-        grads.keypoints.at(b, k, 1) = gradient.y;
-    }
-    if (grads.sigma) grads.sigma.at(b, k) = gradient.sigma;
-}
-
-template <class T>
-JointVector<T> direction(const JointGradients<const T>& cotangents, int64_t b, int64_t k) {
-    JointVector<T> move;
-    if (cotangents.keypoints) {
-        move.x = cotangents.keypoints.at(b, k, 0);
-        move.y = cotangents.keypoints.at(b, k, 1);
-    }
-    if (cotangents.sigma) move.sigma = cotangents.sigma.at(b, k);
-    return move;
 }
 
 // Moments of a function over a plane, gathered in the lanes.
@@ -243,9 +211,10 @@ void render_double_backward(const RenderDoubleBackward<T>& p, int threads) {
     for_element<T>(p.grad_out.dtype, [&]<class E>() {
         for_joints(
             p.size, p.joints, threads, [&](int64_t b, int64_t k, const Bell<T>& bell, const Workspace<T>& space) {
-                const T amplitude = depth_of(p.joints, b, k),
-                        extra = p.cotangents.depth ? p.cotangents.depth.at(b, k) : T(0);
-                const JointVector<T> move = direction(p.cotangents, b, k);
+                const T amplitude = depth_of(p.joints, b, k);
+                const bool moves = bell.mark.present;  // an absent bell does not, whatever arrives
+                const T extra = moves && p.cotangents.depth ? p.cotangents.depth.at(b, k) : T(0);
+                const JointVector<T> move = moves ? direction(p.cotangents, b, k) : JointVector<T>{};
                 MomentSums<T> response, weighted;
                 moved_moments(p, bell, movement(bell, p.size, move, extra, amplitude, space.row(2)),
                               p.grad_out.template at<const E>(b, 0, k), p.grad_grad_out.template at<E>(b, 0, k), space,
@@ -259,13 +228,8 @@ void render_double_backward(const RenderDoubleBackward<T>& p, int threads) {
 
 // ------------------------------------------------------------------------------------------------------------- loss
 
-template <class T>
-T weight_of(const PerJoint3<const T>& weight, int64_t b, int64_t s, int64_t k) {
-    return weight ? weight.at(b, s, k) : T(1);
-}
-
-// Added up in order, when all are there: the schedule cannot change the answer.
-double sum_of_joints(const double* partials, const Sizes& size) {
+// Adds up in order: the schedule cannot change the answer.
+inline double sum_of_joints(const double* partials, const Sizes& size) {
     double total = 0;
     for (int64_t joint = 0; joint < size.batch * size.joints; ++joint) total += partials[joint];
     return total;
@@ -298,7 +262,7 @@ void loss(const Loss<T>& p, int threads) {
                 p.partials[b * p.size.joints + k] = sum;
             });
     });
-    *p.total = static_cast<T>(sum_of_joints(p.partials, p.size));
+    *p.total = static_cast<T>(p.factor * sum_of_joints(p.partials, p.size));
 }
 
 // grad_prediction = factor * (prediction - bell).
@@ -339,7 +303,7 @@ template <class T, class E>
 void loss_gradients(const LossBackward<T>& p, const Bell<T>& bell, int64_t b, int64_t k, const Workspace<T>& space) {
     MomentSums<T> sums;
     for (int64_t s = 0; s < p.size.stacks; ++s) {
-        const T factor = 2 * *p.grad_total * weight_of(p.weight, b, s, k);
+        const T factor = slope_of(p) * weight_of(p.weight, b, s, k);
         const bool counts = weight_of(p.weight, b, s, k) != 0;
         const E* prediction = p.prediction.template at<const E>(b, s, k);
         if (p.grad_prediction && counts)
@@ -365,12 +329,12 @@ void loss_backward(const LossBackward<T>& p, int threads) {
 // Sums over the planes of a joint in the second derivative of the loss.
 template <class T>
 struct SecondSums {
-    MomentSums<T> response, weighted;  // weighted by -2 weight grad_total
+    MomentSums<T> response, weighted;  // weighted by -2 factor weight grad_total
     double grad_grad_total = 0;
 };
 
 // With U the cotangent of grad_prediction and bell' the bell's change along the joint's cotangents, the first
-// derivatives' product with all cotangents is 2 weight grad_total sum (prediction - bell) (U - bell').
+// derivatives' product with all cotangents is 2 factor weight grad_total sum (prediction - bell) (U - bell').
 template <class T, class E>
 void second_plane(const LossDoubleBackward<T>& p, const Bell<T>& bell, const Movement<T>& movement, T factor,
                   const E* prediction, const E* cotangent, E* gradient, const Workspace<T>& space, SecondSums<T>& sums,
@@ -402,7 +366,7 @@ void second_plane(const LossDoubleBackward<T>& p, const Bell<T>& bell, const Mov
 template <class T, class E>
 double second_joint(const LossDoubleBackward<T>& p, const Bell<T>& bell, int64_t b, int64_t k,
                     const Workspace<T>& space) {
-    const JointVector<T> move = direction(p.cotangents, b, k);
+    const JointVector<T> move = bell.mark.present ? direction(p.cotangents, b, k) : JointVector<T>{};
     const Movement<T> change = movement(bell, p.size, move, T(0), T(1), space.row(2));
     SecondSums<T> sums;
     for (int64_t s = 0; s < p.size.stacks; ++s) {
@@ -414,7 +378,7 @@ double second_joint(const LossDoubleBackward<T>& p, const Bell<T>& bell, int64_t
         }
         const E* cotangent = p.cot_prediction ? p.cot_prediction.template at<const E>(b, s, k) : nullptr;
         Vector<T> product{};
-        second_plane(p, bell, change, 2 * weight * *p.grad_total, p.prediction.template at<const E>(b, s, k), cotangent,
+        second_plane(p, bell, change, slope_of(p) * weight, p.prediction.template at<const E>(b, s, k), cotangent,
                      gradient, space, sums, product);
         sums.grad_grad_total += 2 * weight * sum_of_lanes<T>(product);
     }
@@ -431,7 +395,7 @@ void loss_double_backward(const LossDoubleBackward<T>& p, int threads) {
                        p.partials[b * p.size.joints + k] = second_joint<T, E>(p, bell, b, k, space);
                    });
     });
-    *p.grad_grad_total = static_cast<T>(sum_of_joints(p.partials, p.size));
+    *p.grad_grad_total = static_cast<T>(p.factor * sum_of_joints(p.partials, p.size));
 }
 
 }  // namespace

@@ -181,11 +181,11 @@ __global__ void __launch_bounds__(most_threads) loss_joints(const Loss<T> p, con
 
 // One block.
 template <class T>
-__global__ void __launch_bounds__(most_threads) add_up(const double* partials, int64_t count, T* total) {
+__global__ void __launch_bounds__(most_threads) add_up(const double* partials, int64_t count, double factor, T* total) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += partials[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) *total = static_cast<T>(sum);
+    if (threadIdx.x == 0) *total = static_cast<T>(factor * sum);
 }
 
 // grad_prediction where no gradient of the joints is wanted: factor * (prediction - bell), tile by tile.
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(most_threads) difference_tiles(const LossBackw
         const int64_t plane = item / tiles, s = plane % stacks;
         const Mark<T> mark = mark_at(p.joints, plan, p.size, plane / stacks);
         const Tile tile = plan.tiling.tile(p.size, item % tiles);
-        const T weight = weight_of(p.weight, mark.b, s, mark.k), factor = 2 * *p.grad_total * weight;
+        const T weight = weight_of(p.weight, mark.b, s, mark.k), factor = slope_of(p) * weight;
         const auto gradient = window<E, N>(p.grad_prediction, tile, mark.b, s, mark.k);
         if (weight == 0) {
             write_zeros<T>(tile, gradient);
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(most_threads, 1) loss_backward_joints(const Lo
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
         const bool wanted = p.grad_prediction || mark.bell.present;
-        const T scale = 2 * *p.grad_total;
+        const T scale = slope_of(p);
         Moments<T> sums;
         for_tiles(p.size, wanted ? plan.tiling : Tiling{}, mark.bell, axes, [&](const Tile& tile) {
             for (int64_t s = 0; s < p.size.stacks; ++s) {
@@ -254,8 +254,8 @@ struct Pair {
 };
 
 // With U the cotangent of grad_prediction and bell' = bell phi' the bell's change along the joint's cotangents, the
-// first derivatives' product with all cotangents is 2 weight grad_total sum (prediction - bell) (U - bell'). Returns
-// this thread's share of that sum.
+// first derivatives' product with all cotangents is 2 factor weight grad_total sum (prediction - bell) (U - bell').
+// Returns this thread's share of that sum.
 template <class T, class E, int N>
 __device__ T second_tile(const LossDoubleBackward<T>& p, const Mark<T>& mark, int64_t s, const Tile& tile,
                          const Axes<T>& axes, const JointVector<T>& move, T factor, SecondSums<T>& sums) {
@@ -290,7 +290,7 @@ __global__ void __launch_bounds__(most_threads, 1)
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
         JointVector<T> move;  // an absent bell does not move
         if (mark.bell.present) move = direction(p.cotangents, mark.b, mark.k);
-        const T scale = 2 * *p.grad_total;
+        const T scale = slope_of(p);
         SecondSums<T> sums;
         double grad_grad_total = 0;
         for_tiles(p.size, plan.tiling, mark.bell, axes, [&](const Tile& tile) {
@@ -314,8 +314,8 @@ __global__ void __launch_bounds__(most_threads, 1)
 // ------------------------------------------------------------------------------------------------------ entry points
 
 template <class T>
-void launch_sum(CudaPlace place, const Sizes& size, const double* partials, T* total) {
-    launch(place, add_up<T>, 1, most_threads, partials, size.batch * size.joints, total);
+void launch_sum(CudaPlace place, const Sizes& size, const double* partials, double factor, T* total) {
+    launch(place, add_up<T>, 1, most_threads, partials, size.batch * size.joints, factor, total);
 }
 
 template <class T>
@@ -338,7 +338,7 @@ void render_double_backward(const RenderDoubleBackward<T>& p, CudaPlace place) {
 template <class T>
 void loss(const Loss<T>& p, CudaPlace place) {
     for_access<T>(p.size, {p.prediction}, [&]<class E, int N>() { launch_joints(place, loss_joints<T, E, N>, p, N); });
-    launch_sum(place, p.size, p.partials, p.total);
+    launch_sum(place, p.size, p.partials, p.factor, p.total);
 }
 
 template <class T>
@@ -355,7 +355,7 @@ template <class T>
 void loss_double_backward(const LossDoubleBackward<T>& p, CudaPlace place) {
     for_access<T>(p.size, {p.prediction, p.cot_prediction, p.grad_prediction},
                   [&]<class E, int N>() { launch_joints(place, loss_double_backward_joints<T, E, N>, p, N); });
-    launch_sum(place, p.size, p.partials, p.grad_grad_total);
+    launch_sum(place, p.size, p.partials, p.factor, p.grad_grad_total);
 }
 
 }  // namespace

@@ -33,6 +33,13 @@ FASTPOSE_ANYWHERE T weight_of(const PerJoint3<const T>& weight, int64_t b, int64
     return weight ? weight.at(b, s, k) : T(1);
 }
 
+// Derivative of the loss with respect to half of weight (prediction - target)^2, times what comes to the loss.
+template <class Call>
+FASTPOSE_ANYWHERE auto slope_of(const Call& p) {
+    const auto grad_total = *p.grad_total;
+    return static_cast<decltype(grad_total + grad_total)>(2 * p.factor) * grad_total;
+}
+
 template <class T>
 FASTPOSE_ANYWHERE void store_gradient(const JointGradients<T>& grads, int64_t b, int64_t k,
                                       const JointVector<T>& gradient) {

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastpose.ops._dispatch import Backend, Inputs, Operation, Parameters
+from fastpose.ops._dispatch import PLAIN, Backend, Inputs, Operation, Parameters
 
 library = torch.library.Library("fastpose", "DEF")
 
@@ -79,15 +79,26 @@ class Differentiable:
         outputs = self.signature.outputs
         if backend.bwd is None and self.signature.differentiable:
             return backend.fwd(inputs, parameters)[:outputs]
-        if torch.compiler.is_compiling() or any(_is_wrapped(tensor) for tensor in inputs):
+        if torch.compiler.is_compiling() or not _plain(inputs):
             return _results(self._registered(*inputs, *parameters, backend.name))[:outputs]
-        if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
+        if torch.is_grad_enabled() and _requires_grad(inputs):
             return self._function.apply(backend, parameters, *inputs)[:outputs]
         return (backend.inference or backend.fwd)(inputs, parameters)[:outputs]
 
 
-def _is_wrapped(tensor: Tensor | None) -> bool:
-    return tensor is not None and type(tensor) not in (Tensor, torch.nn.Parameter)
+# Loops, not generators: these run in every call.
+def _plain(tensors: Tensors) -> bool:
+    for tensor in tensors:  # noqa: SIM110
+        if tensor is not None and type(tensor) not in PLAIN:
+            return False
+    return True
+
+
+def _requires_grad(tensors: Tensors) -> bool:
+    for tensor in tensors:  # noqa: SIM110
+        if tensor is not None and tensor.requires_grad:
+            return True
+    return False
 
 
 def _detached(tensors: Tensors) -> Tensors:

@@ -24,6 +24,7 @@ from fastpose.ops import _devices
 Inputs = tuple[Any, ...]  # tensors; None for an optional one that was not given
 Parameters = tuple[Any, ...]
 
+PLAIN = (Tensor, torch.nn.Parameter)
 OLDEST = (8, 0)  # compute capability that the GPU kernels are made for
 TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels then run on the CPU, slowly, for tests
@@ -43,6 +44,7 @@ class Backend:
             respect to each differentiable input, then each of ``grads``.
         inference: fwd where nothing is to be kept for a derivative, (inputs, parameters) -> (outputs...); fwd serves
             where it is None.
+        any_size: whether its reasons depend on devices, dtypes and kinds of tensors alone, not on sizes.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Backend:
     bwd: Callable[..., tuple[Tensor | None, ...]] | None = None
     bwd2: Callable[..., tuple[Tensor | None, ...]] | None = None
     inference: Callable[[Inputs, Parameters], tuple[Tensor, ...]] | None = None
+    any_size: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Operation:
         self._folder = folder
         self.backend_names = backends
         self._loaded: dict[str, Backend] = {}
+        self._usual: dict[tuple[Any, ...], Backend] = {}
         for backend in backends:
             self.backend(backend)  # cheap (kernels themselves load on first use), and torch.compile traces no import
 
@@ -94,17 +98,29 @@ class Operation:
         An exported program takes the reference, whose plain tensor code every runtime knows.
         """
         if name == "auto":
-            if torch.compiler.is_exporting():
-                return self.backend(self.backend_names[-1])
-            for candidate in self.backend_names[:-1]:
-                backend = self.backend(candidate)
-                if not backend.not_supported_reasons(inputs, parameters):
-                    return backend
-            return self.backend(self.backend_names[-1])
+            return self._choose(inputs, parameters)
         backend = self.backend(name)
         reasons = backend.not_supported_reasons(inputs, parameters)
         if reasons:
             raise ValueError(f"{self.name}: backend {name!r} cannot serve this call: {'; '.join(reasons)}")
+        return backend
+
+    def _choose(self, inputs: Inputs, parameters: Parameters) -> Backend:
+        """The automatic choice; between ordinary tensors it is remembered by device and dtype."""
+        ordinary = _ordinary(inputs)
+        known = (inputs[0].device, inputs[0].dtype, _native.missing()) if ordinary else None
+        if known in self._usual:
+            return self._usual[known]
+        if torch.compiler.is_exporting():
+            return self.backend(self.backend_names[-1])
+        any_size = True
+        for candidate in self.backend_names:
+            backend = self.backend(candidate)
+            any_size = any_size and backend.any_size
+            if not backend.not_supported_reasons(inputs, parameters):
+                break
+        if known is not None and any_size:
+            self._usual[known] = backend
         return backend
 
     def serves(self, name: str, inputs: Inputs, parameters: Parameters) -> bool:
@@ -174,6 +190,21 @@ def _reason_of_capability(index: int) -> str | None:
 
 # What torch.compiler.assume_constant_result does, which would import the compiler, and that takes seconds.
 _reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _ordinary(inputs: Inputs) -> bool:
+    """Whether these are tensors of no special kind and nothing in torch looks on: no compiler, tracer or transform."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    ):
+        return False
+    for tensor in inputs:  # noqa: SIM110  a generator would double the time of a small call
+        if tensor is not None and (type(tensor) not in PLAIN or tensor.is_neg()):
+            return False
+    return True
 
 
 def _reasons_of_kind(inputs: Inputs) -> list[str]:

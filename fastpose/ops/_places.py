@@ -36,10 +36,6 @@ class Place:
     where: Callable[[Tensor], int]
 
 
-def _threads(tensor: Tensor) -> int:
-    return torch.get_num_threads()
-
-
 def _stream(tensor: Tensor) -> int:
     """The emulation that stands in for a GPU in tests has CPU tensors and no streams."""
     return torch._C._cuda_getCurrentRawStream(tensor.get_device()) if tensor.is_cuda else 0
@@ -49,7 +45,7 @@ def _triton_kernels(folder: str) -> Any:
     return importlib.import_module(f"fastpose.ops.{folder}._triton_kernels")
 
 
-CPU = Place("cpu", _dispatch.cpu_reasons, lambda folder: _native.module().cpu, _threads)
+CPU = Place("cpu", _dispatch.cpu_reasons, lambda folder: _native.module().cpu, lambda tensor: torch.get_num_threads())
 CUDA = Place("cuda", _dispatch.cuda_reasons, lambda folder: _native.module().cuda, _stream)
 TRITON = Place("triton", _dispatch.triton_reasons, _triton_kernels, lambda tensor: 0)
 

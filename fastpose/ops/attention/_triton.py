@@ -387,7 +387,7 @@ def residual_double_backward(
     return (*of_inputs, of_grad if needs[5] else None)
 
 
-nonlocal_attention = Backend("triton", reasons, forward, backward, double_backward)
+nonlocal_attention = Backend("triton", reasons, forward, backward, double_backward, any_size=False)
 nonlocal_attention_residual = Backend(
     "triton",
     residual_reasons,
@@ -395,4 +395,5 @@ nonlocal_attention_residual = Backend(
     residual_backward,
     residual_double_backward,
     inference=residual_inference,
+    any_size=False,
 )

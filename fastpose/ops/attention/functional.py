@@ -74,11 +74,7 @@ def nonlocal_attention(
     """
     query, key, value = autocast(query, key, value)
     _check(query, key, value)
-    inputs = (query.flatten(2), key.flatten(2), value.flatten(2))  # (B, C, N)
-    parameters = (float(scale),)
-    chosen = OPERATION.choose(backend, inputs, parameters)
-    (out,) = _attention(chosen, inputs, parameters)
-    return out if query.dim() == 3 else out.unflatten(2, query.shape[2:])  # (B, Cv, *Sq)
+    return _like(query, _attend(_flat(query, key, value), scale, backend))
 
 
 def nonlocal_attention_residual(
@@ -103,14 +99,31 @@ def nonlocal_attention_residual(
     query, key, value = autocast(query, key, value)
     _check(query, key, value)
     _check_residual(query, value, residual, gamma)
-    inputs = (query.flatten(2), key.flatten(2), value.flatten(2), residual.flatten(2), gamma)
-    fusing = backend == "triton" or (backend == "auto" and query.is_cuda)
-    if fusing and RESIDUAL.serves("triton", inputs, (float(scale),)):
-        (out,) = _residual(RESIDUAL.backend("triton"), inputs, (float(scale),))
-        return out if query.dim() == 3 else out.unflatten(2, query.shape[2:])  # (B, Cv, *Sq)
-    attended = nonlocal_attention(query, key, value, scale=scale, backend=backend)
+    flat = _flat(query, key, value)
+    if backend == "triton" or (backend == "auto" and query.is_cuda):
+        inputs = (*flat, residual.flatten(2), gamma)
+        if RESIDUAL.serves("triton", inputs, (float(scale),)):
+            (out,) = _residual(RESIDUAL.backend("triton"), inputs, (float(scale),))
+            return _like(query, out)
+    attended = _like(query, _attend(flat, scale, backend))
     dtype = torch.promote_types(residual.dtype, attended.dtype)
     return torch.addcmul(residual.to(dtype), gamma.reshape(()).to(dtype), attended.to(dtype))
+
+
+def _flat(*maps: Tensor) -> tuple[Tensor, ...]:
+    """(B, C, *S) -> (B, C, N)."""
+    return tuple(tensor if tensor.dim() == 3 else tensor.flatten(2) for tensor in maps)
+
+
+def _like(query: Tensor, out: Tensor) -> Tensor:
+    """(B, Cv, Nq) -> (B, Cv, *Sq)."""
+    return out if query.dim() == 3 else out.view(*out.shape[:2], *query.shape[2:])
+
+
+def _attend(inputs: tuple[Tensor, ...], scale: float, backend: str) -> Tensor:
+    parameters = (float(scale),)
+    (out,) = _attention(OPERATION.choose(backend, inputs, parameters), inputs, parameters)
+    return out
 
 
 def attention_rows(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastpose import _checks
 from fastpose.ops.heatmap import _profiles
+
+_WIDTHS: dict[tuple[Any, ...], Tensor] = {}  # tensors filled with one sigma
 
 
 def check_joints(keypoints: Tensor) -> None:
@@ -18,6 +21,8 @@ def check_joints(keypoints: Tensor) -> None:
 
 
 def check_size(size: Sequence[int]) -> tuple[int, int]:
+    if type(size) is tuple and len(size) == 2 and type(size[0]) is type(size[1]) is int and min(size) > 0:
+        return size  # the usual case
     pair = tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in pair):
         raise ValueError(f"size: expected (height, width) in whole pixels, at least 1, got {size!r}")
@@ -31,8 +36,11 @@ def check_planes(argument: str, planes: Tensor) -> None:
 
 def joints(keypoints: Tensor, sigma: float | Tensor, profile: str, arithmetic: torch.dtype) -> tuple[Tensor, Tensor]:
     """Key points (B, K, 2) and sigma (B, K) in the operation's arithmetic, constants unless the profile is smooth."""
-    points, widths = keypoints.to(arithmetic), _widths(keypoints, sigma, arithmetic)
-    return (points, widths) if _profiles.DEPTH_MAPS[profile].smooth else (points.detach(), widths.detach())
+    points = keypoints if keypoints.dtype == arithmetic else keypoints.to(arithmetic)
+    widths = _widths(keypoints, sigma, arithmetic)
+    if not _profiles.DEPTH_MAPS[profile].smooth:
+        points, widths = points.detach(), widths.detach()
+    return points, widths
 
 
 def _widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -> Tensor:
@@ -40,11 +48,34 @@ def _widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -
     if not isinstance(sigma, Tensor):
         if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma < math.inf:
             raise ValueError(f"sigma: expected a positive finite number or a tensor (K,) or (B, K), got {sigma!r}")
-        return keypoints.new_full((), float(sigma), dtype=arithmetic).expand(shape)
+        return _constant_widths(keypoints, float(sigma), arithmetic)
     _checks.tensor("sigma", sigma, "(K,) or (B, K)", ranks=(0, 1, 2))
     _checks.shape("sigma", sigma, shape[2 - sigma.dim() :], ("()", "(K,)", "(B, K)")[sigma.dim()])
     _checks.same_device(keypoints=keypoints, sigma=sigma)
     return sigma.to(arithmetic).expand(shape)
+
+
+def _constant_widths(keypoints: Tensor, sigma: float, arithmetic: torch.dtype) -> Tensor:
+    """One sigma for all joints (B, K), remembered: to fill it costs a launch, and the call should cost one in all.
+
+    Remembered by stream, on which later calls come after the filling. What is made in a CUDA graph's capture belongs
+    to the graph, and what is made in inference mode to it, so that neither is kept for others.
+    """
+    shape = keypoints.shape[:2]
+    if type(keypoints) is not Tensor or torch.compiler.is_compiling():
+        return keypoints.new_full((), sigma, dtype=arithmetic).expand(shape)
+    device = keypoints.device
+    stream = torch._C._cuda_getCurrentRawStream(device.index) if keypoints.is_cuda else 0
+    key = (sigma, shape, arithmetic, device, stream)
+    widths = _WIDTHS.get(key)
+    if widths is None:
+        with torch.inference_mode(False):
+            widths = torch.full((), sigma, dtype=arithmetic, device=device).expand(shape)
+        if not (keypoints.is_cuda and torch.cuda.is_current_stream_capturing()):
+            if len(_WIDTHS) >= 64:
+                _WIDTHS.clear()
+            _WIDTHS[key] = widths
+    return widths
 
 
 def visible(visibility: Tensor | None, keypoints: Tensor) -> Tensor | None:

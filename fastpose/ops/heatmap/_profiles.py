@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ DEPTH_MAPS = {
 REACH = 3.0  # a joint farther outside the plane than this many sigma (and a pixel) leaves it all zero
 
 
-def blur_weights(kernel: int) -> list[float]:
+@lru_cache(maxsize=64)
+def blur_weights(kernel: int) -> tuple[float, ...]:
     """One axis of OpenCV's ``GaussianBlur(kernel, sigma=0)``: fixed tables up to 9 taps, a Gaussian beyond."""
     tables: dict[int, list[float]] = {
         1: [1],
@@ -56,4 +58,4 @@ def blur_weights(kernel: int) -> list[float]:
     }
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     taps = tables.get(kernel) or [math.exp(-0.5 * ((i - kernel // 2) / sigma) ** 2) for i in range(kernel)]
-    return [tap / sum(taps) for tap in taps]
+    return tuple(tap / sum(taps) for tap in taps)

@@ -75,15 +75,15 @@ def _render_depth(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
 
 
 def _loss(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
-    """Sum over the elements of weight * (prediction - target)^2; planes of weight 0 are not looked at."""
+    """factor * sum over the elements of weight * (prediction - target)^2; planes of weight 0 are not looked at."""
     prediction, keypoints, sigma, visible, weight = inputs  # (B, S, K, H, W), ..., (B, S, K)
-    (profile,) = parameters
+    profile, factor = parameters
     target = planes(keypoints, sigma, visible, prediction.shape[-2:], profile)[:, None]  # (B, 1, K, H, W)
     difference = prediction.to(wide(prediction.dtype)) - target
     if weight is None:
-        return (difference.square().sum(),)
-    factor = weight[..., None, None]
-    return ((factor * torch.where(factor == 0, 0.0, difference).square()).sum(),)
+        return (factor * difference.square().sum(),)
+    weights = weight[..., None, None]
+    return (factor * (weights * torch.where(weights == 0, 0.0, difference).square()).sum(),)
 
 
 # ----------------------------------------------------------------------------------------------------------- decoding

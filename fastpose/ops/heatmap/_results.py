@@ -13,23 +13,30 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _empty(like: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Uninitialised, on the device of ``like``; to name a dtype costs half a microsecond."""
+    return like.new_empty(size) if like.dtype == dtype else like.new_empty(size, dtype=dtype)
+
+
 def empty_heatmaps(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
     """Uninitialised planes (B, K, H, W)."""
     keypoints = inputs[0]
     height, width, _, dtype = parameters
-    return (keypoints.new_empty((*keypoints.shape[:2], height, width), dtype=dtype),)
+    batch, joints, _ = keypoints.shape
+    return (_empty(keypoints, (batch, joints, height, width), dtype),)
 
 
 def empty_loss(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
     """Uninitialised scalar."""
-    return (inputs[0].new_empty((), dtype=wide(inputs[0].dtype)),)
+    return (_empty(inputs[0], (), wide(inputs[0].dtype)),)
 
 
 def empty_points(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
     """Uninitialised coordinates (B, K, 2) and scores (B, K)."""
     (heatmaps,) = inputs
-    scores = heatmaps.new_empty(heatmaps.shape[:2], dtype=wide(heatmaps.dtype))
-    return scores.new_empty((*heatmaps.shape[:2], 2)), scores
+    batch, joints, _, _ = heatmaps.shape
+    dtype = wide(heatmaps.dtype)
+    return _empty(heatmaps, (batch, joints, 2), dtype), _empty(heatmaps, (batch, joints), dtype)
 
 
 def empty_soft_points(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,7 +45,7 @@ _loss = Differentiable(
     Signature(
         inputs=("prediction", "keypoints", "sigma", "visible?", "weight?"),
         differentiable=("prediction", "keypoints", "sigma"),
-        parameters=(("profile", "str"),),
+        parameters=(("profile", "str"), ("factor", "float")),
         outputs=1,
         results=1,
         reads_results=False,
@@ -267,11 +267,11 @@ def heatmap_mse_loss(
         _arguments.visible(visibility, keypoints),
         _arguments.plane_weights(weight, stacks, arithmetic),
     )
-    chosen = LOSS.choose(backend, inputs, (profile,))
     if reduction == "none":
         return _squared_errors(inputs, profile, backend).view(prediction.shape)
-    (total,) = _loss(chosen, inputs, (profile,))
-    return total / max(prediction.numel(), 1) if reduction == "mean" else total
+    parameters = (profile, 1 / max(prediction.numel(), 1) if reduction == "mean" else 1.0)
+    (total,) = _loss(LOSS.choose(backend, inputs, parameters), inputs, parameters)
+    return total
 
 
 def _squared_errors(inputs: Inputs, profile: str, backend: str) -> Tensor:

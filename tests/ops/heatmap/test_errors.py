@@ -130,7 +130,7 @@ def test_extension_checks_before_it_touches_memory():
     sigma, total, partials = torch.ones(2, 3), torch.zeros(()), torch.zeros(2, 3, dtype=torch.float64)
     visible = torch.ones(2, 3, dtype=torch.bool)
     render = (POINTS, sigma, None, visible, "gaussian", PLANES, 1)
-    loss = (PLANES[:, None], POINTS, sigma, visible, None, "gaussian", partials, total, 1)
+    loss = (PLANES[:, None], POINTS, sigma, visible, None, "gaussian", 1.0, partials, total, 1)
     decode = (PLANES, "argmax", [1.0], 1.0, torch.zeros(2, 3, 2), torch.zeros(2, 3), 1)
     soft = (PLANES, 1.0, torch.zeros(2, 3, 2), torch.zeros(2, 3), torch.zeros(2, 3), 1)
     flip = (PLANES, PLANES, [0, 1, 2], PLANES.clone(), 1)
