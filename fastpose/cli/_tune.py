@@ -24,6 +24,7 @@ ORDER_OF = dict(zip(KERNELS, ("forward", "backward", "backward", *("double backw
 DTYPES = ("bfloat16", "float16", "float32")
 BETTER = 0.98  # of the time so far: less of a gain is noise
 REPEATS = 5
+STAGES = (1, 2, 3, 4)  # of the software pipeline, tried on the tile that won
 
 Calls = dict[str, Callable[[], object]]
 Timer = Callable[[Callable[[], object]], float]
@@ -124,6 +125,8 @@ def search(tiles: Any, calls: Calls, timer: Timer) -> tuple[str, Any, Any]:
     for kernel in KERNELS:
         found = [tile for name, tile in tiles.candidates(*asked[:4]) if name == kernel]
         best = _fastest(tiles, best, [{kernel: tile} for tile in found], calls[ORDER_OF[kernel]], timer)
+        staged = [{kernel: getattr(best, kernel)._replace(stages=stages)} for stages in STAGES]
+        best = _fastest(tiles, best, staged, calls[ORDER_OF[kernel]], timer)
     for schedule in ("one_sweep", "atomics"):
         if hasattr(best, schedule):
             other = {schedule: not getattr(best, schedule)}

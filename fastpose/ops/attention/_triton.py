@@ -61,7 +61,8 @@ def precision_of(dtype: torch.dtype) -> str:
     """How products are taken, in Triton's words."""
     if dtype != torch.float32:
         return "ieee" if dtype == torch.float64 else "tf32"  # 16-bit products know no choice
-    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    # torch's old and new switches both end here; the old one's own getter fails where both were used.
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
 class Call:

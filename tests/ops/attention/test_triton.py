@@ -192,6 +192,18 @@ def test_triton_products_follow_the_precision_that_torch_is_set_to(asked, precis
         torch.set_float32_matmul_precision(before)
 
 
+def test_triton_products_follow_the_newer_switch_as_well():
+    switch = torch.backends.cuda.matmul
+    before = switch.fp32_precision
+    try:
+        switch.fp32_precision = "tf32"
+        assert _triton.precision_of(torch.float32) == "tf32"
+        switch.fp32_precision = "ieee"
+        assert _triton.precision_of(torch.float32) == "tf32x3"
+    finally:
+        switch.fp32_precision = before
+
+
 def test_triton_atomic_sums_are_left_out_where_results_must_be_deterministic(monkeypatch):
     monkeypatch.setattr(_tiles, "lookup", lambda *arguments: SCHEDULES["atomics"])
     call = _triton.Call(*inputs((1, 4, 4, 8, 8)), 1.0)
