@@ -3,7 +3,11 @@
 Environment:
     FASTPOSE_CUDA=auto|1|0   auto (default): CUDA kernels when nvcc is found; 1: require nvcc; 0: leave them out.
                              Building them needs no GPU, and the extension is loaded on machines without one.
-    CXX, CXXFLAGS, NVCC      compiler, extra flags, path of nvcc.
+    CXX, CXXFLAGS            C++ compiler, and extra flags for it; these do not reach nvcc, which itself reads
+                             NVCC_APPEND_FLAGS.
+    NVCC                     nvcc to be used; otherwise the first that works of those on PATH, in $CUDA_HOME/bin,
+                             $CUDA_PATH/bin and /usr/local/cuda/bin.
+    NVCC_CCBIN               host compiler of nvcc; otherwise CXX.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ CUDA_FLAGS = (
     f"-gencode=arch=compute_{CUDA_ARCHITECTURES[-1]},code=compute_{CUDA_ARCHITECTURES[-1]}",
 )
 CUDA_HOMES = ("CUDA_HOME", "CUDA_PATH")  # where other packages' builds are told of the toolkit
+USUAL_CUDA = Path("/usr/local/cuda")  # where its installer puts it, beside PATH
 WIDE_VECTORS = "-mprefer-vector-width=512"
 
 
@@ -62,14 +67,14 @@ def compiles(compiler: str, flags: str, source: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "probe.cpp")
         path.write_text(source)
-        command = [*compiler.split(), *flags.split(), str(path), "-o", str(Path(folder, "probe"))]
+        command = [*shlex.split(compiler), *flags.split(), str(path), "-o", str(Path(folder, "probe"))]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def find_compiler() -> str:
     """The C++ compiler's command; stops with one sentence where there is none."""
     wanted = os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
-    if wanted is None or not shutil.which(wanted.split()[0]):
+    if wanted is None or not shutil.which(shlex.split(wanted)[0]):
         stop("no C++ compiler found; install one (Debian: apt-get install g++) or set CXX to its path")
     if not compiles(wanted, "-std=c++20", "template <class T> concept Any = true; int main() { return 0; }"):
         stop(f"{wanted} does not compile C++20; use g++ 11 or clang 14 or newer, or set CXX to one")
@@ -85,44 +90,69 @@ class Cuda(NamedTuple):
 
     @property
     def command(self) -> str:
-        return f"{self.nvcc} -ccbin {self.host} {' '.join(CUDA_FLAGS)}"
+        """For a shell. NVCC_CCBIN, which nvcc reads itself, would lose against -ccbin."""
+        host = "" if os.environ.get("NVCC_CCBIN") else f"-ccbin {shlex.quote(self.host)}"
+        return f"{shlex.quote(self.nvcc)} {host} {' '.join(CUDA_FLAGS)}"
 
 
-def find_cuda(compiler: str) -> Cuda | None:
-    """The CUDA toolkit as FASTPOSE_CUDA asks for it, or None to build without CUDA."""
+class Without(NamedTuple):
+    """Why there are no CUDA kernels, and what helps; both as parts of a sentence."""
+
+    reason: str
+    remedy: str
+
+
+def find_cuda(compiler: str) -> tuple[Cuda | None, str]:
+    """The CUDA toolkit as FASTPOSE_CUDA asks for it, or None and the reason to build without CUDA."""
     choice = os.environ.get("FASTPOSE_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
         stop(f"FASTPOSE_CUDA: expected auto, 1 or 0, got {choice!r}")
-    nvcc = None if choice == "0" else shutil.which(os.environ.get("NVCC") or "nvcc")
-    if nvcc is None:
-        if choice == "1":
-            stop(
-                "FASTPOSE_CUDA=1 but nvcc was not found; put the CUDA toolkit's bin folder on PATH, set NVCC, "
-                "or use FASTPOSE_CUDA=auto (the GPU is then served by Triton)"
-            )
-        return None
-    cuda, problem = examine(nvcc, compiler)
-    if cuda is None and choice == "1":
-        stop(f"FASTPOSE_CUDA=1 but {problem}")
-    if cuda is None:
-        print(f"fastpose: building without CUDA kernels, since {problem}", file=sys.stderr)
-    return cuda
+    if choice == "0":
+        return None, "FASTPOSE_CUDA=0"
+    found = search_cuda(compiler)
+    if isinstance(found, Cuda):
+        return found, ""
+    wanted = os.environ.get("NVCC")
+    if wanted or choice == "1":
+        stop(f"{f'NVCC={wanted}' if wanted else 'FASTPOSE_CUDA=1'} but {found.reason}; {found.remedy}")
+    print(f"fastpose: building without CUDA kernels, since {found.reason}", file=sys.stderr)
+    return None, found.reason
 
 
-def examine(nvcc: str, compiler: str) -> tuple[Cuda | None, str]:
-    """The toolkit around nvcc, or None and what it lacks, as the end of a sentence."""
-    words = [word for word in compiler.split() if Path(word).name not in ("ccache", "sccache", "distcc")]
+def search_cuda(compiler: str) -> Cuda | Without:
+    """The first toolkit that works, or what the first one lacks."""
+    wanted = os.environ.get("NVCC")
+    homes = [Path(os.environ[name]) for name in CUDA_HOMES if os.environ.get(name)]
+    places = [wanted] if wanted else ["nvcc", *(str(home / "bin" / "nvcc") for home in (*homes, USUAL_CUDA))]
+    tried = [examine(nvcc, compiler) for nvcc in dict.fromkeys(map(shutil.which, places)) if nvcc]
+    absent = Without(
+        "nvcc was not found",
+        "put the CUDA toolkit's bin folder on PATH, set CUDA_HOME or NVCC, or use FASTPOSE_CUDA=auto without NVCC "
+        "(the GPU is then served by Triton)",
+    )
+    return next((cuda for cuda in tried if isinstance(cuda, Cuda)), tried[0] if tried else absent)
+
+
+def examine(nvcc: str, compiler: str) -> Cuda | Without:
+    """The toolkit around nvcc, or what it lacks."""
+    nvcc = str(Path(nvcc).absolute())  # ninja runs in another folder
+    words = [word for word in shlex.split(compiler) if Path(word).name not in ("ccache", "sccache", "distcc")]
     library = find_runtime(nvcc)
     if library is None:
-        return None, f"libcudart_static.a was not found around {nvcc}; install the CUDA toolkit's development files"
+        return Without(
+            f"libcudart_static.a was not found around {nvcc}", "install the CUDA toolkit's development files"
+        )
     cuda = Cuda(nvcc, words[0], library)
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder, "probe.cu")
         probe.write_text("#include <cuda_bf16.h>\n")
-        command = [*cuda.command.split(), "-E", str(probe), "-o", str(Path(folder, "probe.ii"))]
+        command = [*shlex.split(cuda.command), "-E", str(probe), "-o", str(Path(folder, "probe.ii"))]
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return cuda, ""
-    return None, f"{nvcc} does not work with {words[0]}; use CUDA 12.0 or newer, and set CXX to a compiler it supports"
+            return cuda
+    return Without(
+        f"nvcc {nvcc} cannot compile C++20 with {os.environ.get('NVCC_CCBIN') or words[0]}",
+        "use CUDA 12.0 or newer, and set CXX or NVCC_CCBIN to a compiler it supports",
+    )
 
 
 def find_runtime(nvcc: str) -> Path | None:
@@ -166,8 +196,14 @@ def cuda_objects() -> list[Object]:
     return [Object(path, f"{path.stem}.cu.o", "nvcc") for path in sorted(CSRC.rglob("*.cu"))]
 
 
-def defines(compiler: str, cuda: Cuda | None) -> str:
-    text = f"-DFASTPOSE_COMPILER='\"{compiler}\"'"
+def define_text(name: str, text: str) -> str:
+    """A flag that defines a string literal, for a shell."""
+    literal = text.replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'-D{name}="{literal}"')
+
+
+def defines(compiler: str, cuda: Cuda | None, reason: str) -> str:
+    text = f"{define_text('FASTPOSE_COMPILER', compiler)} {define_text('FASTPOSE_CUDA_REASON', reason)}"
     if cuda:
         text += f" -DFASTPOSE_WITH_CUDA -DFASTPOSE_CUDA_ARCHITECTURES={','.join(CUDA_ARCHITECTURES)}"
     return text
@@ -177,35 +213,42 @@ def link_flags(cuda: Cuda | None) -> str:
     """The CUDA runtime is linked in and its names are kept inside: torch brings its own."""
     flags = "-shared -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -s -Wl,--gc-sections"
     if cuda:
-        flags += f" '-L{escape(cuda.library)}' -lcudart_static -Wl,--exclude-libs,ALL -ldl -lrt -lpthread"
+        flags += f" {shlex.quote(f'-L{cuda.library}')} -lcudart_static -Wl,--exclude-libs,ALL -ldl -lrt -lpthread"
     return flags
 
 
 def escape(path: object) -> str:
-    """A path as ninja wants it."""
-    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+    """A path among the files of a ninja rule."""
+    return for_ninja(str(path)).replace(" ", "$ ").replace(":", "$:")
+
+
+def for_ninja(command: str) -> str:
+    """A shell's text as ninja wants it."""
+    return command.replace("$", "$$")
 
 
 def ninja_script(output: Path) -> str:
     """The whole build as a ninja file."""
     compiler = find_compiler()
-    cuda = find_cuda(compiler)
+    cuda, reason = find_cuda(compiler)
     objects = cpu_objects(compiler) + (cuda_objects() if cuda else [])
     openmp = openmp_flag(compiler)
-    folders = [CSRC.absolute(), pybind11.get_include(), sysconfig.get_path("include")]
-    includes = " ".join(f"'-I{escape(folder)}'" for folder in folders)
-    flags = f"{FLAGS} {openmp} {defines(compiler, cuda)} {includes} {os.environ.get('CXXFLAGS', '')}"
+    nvcc = cuda.command if cuda else "false"
+    sources = shlex.quote(f"-I{CSRC.absolute()}")
+    folders = [pybind11.get_include(), sysconfig.get_path("include")]
+    includes = " ".join([sources, *(shlex.quote(f"-I{folder}") for folder in folders)])
+    flags = f"{FLAGS} {openmp} {defines(compiler, cuda, reason)} {includes} {os.environ.get('CXXFLAGS', '')}"
     lines = [
         "rule cxx",
-        f"  command = {compiler} -MMD -MF $out.d {flags} $flags -c $in -o $out",
+        f"  command = {for_ninja(f'{compiler} -MMD -MF')} $out.d {for_ninja(flags)} $flags -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule nvcc",
-        f"  command = {cuda.command if cuda else 'false'} -MMD -MF $out.d '-I{escape(CSRC.absolute())}' -c $in -o $out",
+        f"  command = {for_ninja(nvcc)} -MMD -MF $out.d {for_ninja(sources)} -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} $in {openmp} {link_flags(cuda)} -o $out",
+        f"  command = {for_ninja(compiler)} $in {openmp} {for_ninja(link_flags(cuda))} -o $out",
     ]
     for item in objects:
         lines += [f"build {item.name}: {item.rule} {escape(item.source.absolute())}", f"  flags = {item.flags}"]

@@ -1,16 +1,20 @@
 """Compile Triton kernels for GPUs that are not here, exactly as calls start them, and read what the code needs.
 
 Calls of a backend's own functions on CPU tensors are recorded instead of started; each recorded start is then compiled
-ahead of time. Works only in a process without TRITON_INTERPRET.
+ahead of time. Works only in a process without TRITON_INTERPRET. ``python benchmarks/aot.py --help`` tells how to print
+what the kernels need, one line of JSON for each.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +28,11 @@ GPUS = {
     90: Gpu("sm_90", (9, 0), 232448, 132),
     100: Gpu("sm_100", (10, 0), 232448, 148),
 }
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LAYOUTS = ("positions", "channels")
+PLANES = (2, 17, 64, 64)  # (B, K, H, W)
+ODD_PLANES = (1, 3, 31, 47)  # nothing is a multiple of 16, and one stride is 1 that elsewhere is none
+DESCRIPTORS = ((17, 3), (16, 2), (133, 3))  # points and dimensions
 
 
 class Start(NamedTuple):
@@ -34,6 +43,12 @@ class Start(NamedTuple):
     constants: dict[str, Any]
     warps: int
     stages: int
+    options: dict[str, int]
+
+    @property
+    def resident(self) -> int:
+        """Positions of an attention tile whose sums stay in registers; 0 of another kernel."""
+        return self.constants.get("KEYS" if self.kernel.__name__.endswith("columns") else "QUERIES", 0)
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,8 @@ def record(call: Callable[[], Any]) -> list[Start]:
     starts: list[Start] = []
     before = _triton_launch.start
 
-    def note(kernel, grid, arguments, constants, warps, stages):
-        starts.append(Start(kernel, arguments, constants, warps, stages))
+    def note(kernel, grid, arguments, constants, warps, stages, options):
+        starts.append(Start(kernel, arguments, constants, warps, stages, options))
 
     _triton_launch.start = note
     try:
@@ -66,8 +81,8 @@ def record(call: Callable[[], Any]) -> list[Start]:
     return starts
 
 
-def _leaf(value: Any) -> tuple[Any, Any, bool]:
-    """(type, constant, divisible by 16) of one argument, as Triton specialises it."""
+def _leaf(value: Any, specialised: bool) -> tuple[Any, Any, bool]:
+    """(type, constant, divisible by 16) of one argument, as Triton sees it; whole numbers only if ``specialised``."""
     if value is None:
         return "constexpr", None, False
     if isinstance(value, Tensor):
@@ -77,7 +92,8 @@ def _leaf(value: Any) -> tuple[Any, Any, bool]:
     if isinstance(value, bool):
         return "i1", None, False
     if isinstance(value, int):
-        return ("constexpr", 1, False) if value == 1 else ("i64" if value >= 2**31 else "i32", None, value % 16 == 0)
+        kind = "i64" if value >= 2**31 else "i32"
+        return ("constexpr", 1, False) if value == 1 and specialised else (kind, None, value % 16 == 0 and specialised)
     return "fp32", None, False
 
 
@@ -85,19 +101,19 @@ def specialise(start: Start) -> tuple[dict[str, Any], dict[Any, Any], dict[tuple
     """Signature, constants and alignments of a start, in the form of ``triton.compiler.ASTSource``."""
     signature, constants, aligned = {}, {}, {}
 
-    def visit(value: Any, path: tuple[int, ...]) -> Any:
+    def visit(value: Any, path: tuple[int, ...], specialised: bool) -> Any:
         if isinstance(value, tuple):
-            members = [visit(member, (*path, index)) for index, member in enumerate(value)]
+            members = [visit(member, (*path, index), specialised) for index, member in enumerate(value)]
             return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
-        kind, constant, divisible = _leaf(value)
+        kind, constant, divisible = _leaf(value, specialised)
         if kind == "constexpr":
             constants[path] = constant
         if divisible:
             aligned[path] = [["tt.divisibility", 16]]
         return kind
 
-    for index, (name, value) in enumerate(zip(start.kernel.arg_names, start.arguments, strict=False)):
-        signature[name] = visit(value, (index,))
+    for index, (parameter, value) in enumerate(zip(start.kernel.params, start.arguments, strict=False)):
+        signature[parameter.name] = visit(value, (index,), not parameter.do_not_specialize)
     for name, value in start.constants.items():
         signature[name] = "constexpr"
         constants[(start.kernel.arg_names.index(name),)] = value
@@ -105,9 +121,19 @@ def specialise(start: Start) -> tuple[dict[str, Any], dict[Any, Any], dict[tuple
 
 
 def attention_calls(
-    gpu: Gpu, dtype: torch.dtype, key_channels: int, value_channels: int, layout: str, *, positions: int = 4096
+    gpu: Gpu,
+    dtype: torch.dtype,
+    key_channels: int,
+    value_channels: int,
+    layout: str,
+    *,
+    positions: int = 4096,
+    fused: bool = False,
 ) -> list[Start]:
-    """All starts of attention's three orders of derivative on a GPU of that kind, at that size and in that layout."""
+    """All starts of attention's three orders of derivative on a GPU of that kind, at that size and in that layout.
+
+    ``fused``: of attention with its residual instead.
+    """
     from fastpose.ops import _devices
     from fastpose.ops.attention import _triton
 
@@ -121,9 +147,16 @@ def attention_calls(
     grads = (tensor(value_channels),)
 
     def orders() -> None:
-        _triton.forward(inputs, (1.0,))
-        _triton.backward(inputs, results, grads, (True,) * 3, (1.0,))
-        _triton.double_backward(inputs, results, grads, inputs, (True,) * 4, (1.0,))
+        if not fused:
+            _triton.forward(inputs, (1.0,))
+            _triton.backward(inputs, results, grads, (True,) * 3, (1.0,))
+            _triton.double_backward(inputs, results, grads, inputs, (True,) * 4, (1.0,))
+            return
+        residual = (*inputs, tensor(value_channels), torch.empty(1, dtype=dtype))
+        _triton.residual_inference(residual, (1.0,))
+        _triton.residual_forward(residual, (1.0,))
+        _triton.residual_backward(residual, (grads[0], *results), grads, (True,) * 5, (1.0,))
+        _triton.residual_double_backward(residual, (grads[0], *results), grads, residual, (True,) * 6, (1.0,))
 
     before = _devices.of
     _devices.of = lambda tensor: gpu
@@ -131,6 +164,99 @@ def attention_calls(
         return record(orders)
     finally:
         _devices.of = before
+
+
+def _footprints() -> list[str]:
+    """A profile for each kind of code: centres exact or rounded, planes whole or windows."""
+    from fastpose.ops.heatmap._profiles import HEATMAPS
+
+    kinds = {(profile.rounded, profile.window is None): name for name, profile in reversed(HEATMAPS.items())}
+    return list(kinds.values())
+
+
+def rendering_calls(dtype: torch.dtype, size: tuple[int, ...], profile: str, *, complete: bool) -> list[Start]:
+    """All starts of drawing and of its derivatives; ``complete``: with every tensor that a call may leave out."""
+    from fastpose.ops.heatmap import _triton_kernels as kernels
+
+    planes, points, widths = torch.empty(size, dtype=dtype), torch.empty(*size[:2], 2), torch.empty(size[:2])
+    depth, visible = (widths, torch.empty(size[:2], dtype=torch.bool)) if complete else (None, None)
+    joints = (points, widths, depth, visible, profile)
+
+    def orders() -> None:
+        kernels.heatmap_render(*joints, planes, 0)
+        kernels.heatmap_render_bwd(*joints, planes, points, widths, depth, 0)
+        kernels.heatmap_render_bwd2(*joints, planes, points, widths, depth, points, widths, depth, planes, 0)
+        kernels.heatmap_render_bwd(*joints, planes, points, None, None, 0)
+        kernels.heatmap_render_bwd2(*joints, planes, points, None, None, points, widths, depth, planes, 0)
+
+    return record(orders)
+
+
+def loss_calls(dtype: torch.dtype, size: tuple[int, ...], profile: str, *, complete: bool) -> list[Start]:
+    """All starts of the fused error and of its derivatives; ``complete``: with mask, weights and all gradients."""
+    from fastpose.ops.heatmap import _triton_kernels as kernels
+
+    batch, joints, height, width = size
+    stacks = 2 if complete else 1
+    planes, points = torch.empty(batch, stacks, joints, height, width, dtype=dtype), torch.empty(batch, joints, 2)
+    widths, total, partials = torch.empty(size[:2]), torch.empty(()), torch.empty(size[:2], dtype=torch.float64)
+    visible = torch.empty(size[:2], dtype=torch.bool) if complete else None
+    weight = torch.empty(batch, stacks, joints) if complete else None
+    given = (planes, points, widths, visible, weight, profile, 0.5)
+    gradients = (planes, points, widths) if complete else (planes, None, None)
+
+    def orders() -> None:
+        kernels.heatmap_mse_loss(*given, partials, total, 0)
+        kernels.heatmap_mse_loss_bwd(*given, total, *gradients, 0)
+        kernels.heatmap_mse_loss_bwd2(*given, total, *gradients, *gradients, partials, total, 0)
+
+    return record(orders)
+
+
+def decoding_calls(dtype: torch.dtype, size: tuple[int, ...]) -> list[Start]:
+    """All starts of decoding, of soft-argmax with its derivatives and of the flip average."""
+    from fastpose.ops.heatmap import _triton_kernels as kernels
+    from fastpose.ops.heatmap._profiles import blur_weights
+
+    planes, points, scores = torch.empty(size, dtype=dtype), torch.empty(*size[:2], 2), torch.empty(size[:2])
+    partner = list(range(size[1]))
+
+    def calls() -> None:
+        for method, taps in (("argmax", 0), ("quarter", 0), ("dark", 11), ("dark", 17), ("dark_udp", 11)):
+            kernels.heatmap_decode(planes, method, blur_weights(taps) if taps else [], 3.0, points, scores, 0)
+        soft = (planes, 10.0, points, scores, scores)
+        kernels.softargmax(*soft, 0)
+        kernels.softargmax_bwd(*soft, points, planes, 0)
+        kernels.softargmax_bwd2(*soft, points, planes, planes, points, 0)
+        for pair in ((planes, planes), (planes, None), (None, planes)):
+            kernels.flip_average(*pair, partner, planes, 0)
+
+    return record(calls)
+
+
+def heatmap_calls(dtype: torch.dtype) -> list[Start]:
+    """All starts of the functions of heatmaps: every kind of code at the published size, some at an odd one."""
+    starts = decoding_calls(dtype, PLANES) + decoding_calls(dtype, ODD_PLANES) + decoding_calls(dtype, (1, 3, 160, 128))
+    for calls in (rendering_calls, loss_calls):
+        for profile in _footprints():
+            starts += calls(dtype, PLANES, profile, complete=True)
+        starts += calls(dtype, PLANES, "gaussian", complete=False) + calls(dtype, ODD_PLANES, "msra", complete=True)
+    return starts
+
+
+def descriptor_calls(dtype: torch.dtype, points: int, dimensions: int) -> list[Start]:
+    """All starts of the descriptor's three orders of derivative."""
+    from fastpose.ops.geometry import _triton_kernels as kernels
+
+    joints = torch.empty(2, points, dimensions, dtype=dtype)
+    pairs = torch.empty(2, 2 * dimensions, points, points, dtype=dtype)
+
+    def orders() -> None:
+        kernels.descriptor_fwd(joints, pairs, 0)
+        kernels.descriptor_bwd(joints, pairs, joints, 0)
+        kernels.descriptor_bwd2(joints, pairs, joints, joints, pairs, 0)
+
+    return record(orders)
 
 
 def compile_ahead(start: Start, architecture: int) -> Resources:
@@ -141,7 +267,7 @@ def compile_ahead(start: Start, architecture: int) -> Resources:
 
     signature, constants, aligned = specialise(start)
     source = ASTSource(start.kernel, signature, constants, aligned)
-    options = {"num_warps": start.warps, "num_stages": start.stages}
+    options = {"num_warps": start.warps, "num_stages": start.stages, **start.options}
     compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spilled = _usage(compiled.asm["cubin"])
     matrix = {
@@ -169,3 +295,52 @@ def tool(name: str) -> Path:
     import triton
 
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+
+
+# ------------------------------------------------------------------------------------------------------ command line
+
+
+def _starts(options: argparse.Namespace) -> Iterator[Start]:
+    """What the command line asks for."""
+    if options.what == "attention":
+        for entry in options.entry:
+            key, value, arithmetic = re.fullmatch(r"ck(\d+) cv(\d+) (\w+)", entry).groups()
+            torch.set_float32_matmul_precision("high" if arithmetic == "tf32" else "highest")
+            for name in options.dtype if arithmetic == "half" else ("float32",):
+                for layout in options.layout:
+                    call = (GPUS[options.architecture], DTYPES[name], int(key), int(value), layout)
+                    yield from attention_calls(*call)
+                    yield from attention_calls(*call, fused=True)
+        return
+    for name in options.dtype:
+        if options.what == "heatmaps":
+            yield from heatmap_calls(DTYPES[name])
+        else:
+            for points, dimensions in DESCRIPTORS:
+                yield from descriptor_calls(DTYPES[name], points, dimensions)
+
+
+def _arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compile Triton kernels ahead of time; print what each takes.")
+    parser.add_argument("what", choices=("attention", "heatmaps", "descriptors"))
+    parser.add_argument("architecture", type=int, choices=tuple(GPUS))
+    parser.add_argument("--dtype", nargs="+", choices=tuple(DTYPES), default=tuple(DTYPES))
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=LAYOUTS, help="of attention's tensors")
+    parser.add_argument("--entry", nargs="+", default=("ck32 cv256 half",), help="of attention: channels, arithmetic")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Compile every different start once and print it as a line of JSON."""
+    options = _arguments(arguments)
+    seen = set()
+    for start in _starts(options):
+        known = (start.kernel.__name__, start.warps, start.stages, str(start.options), str(specialise(start)))
+        if known not in seen:
+            seen.add(known)
+            found = asdict(compile_ahead(start, options.architecture)) | {"resident": start.resident}
+            print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 Tensors = tuple[Tensor, ...]
 BLOCK = 512  # queries at a time
 SHARPNESS = 25.0  # beta of the soft argmax
+FLASH_CHANNELS = 256  # the most that flash attention takes
 ON_HOST = ("numpy + copy", "opencv")  # ways whose work is the host's: they are timed by its clock
 
 
@@ -42,19 +43,30 @@ def attention_naive(tensors: Tensors) -> Tensor:
     return out.unflatten(2, tensors[0].shape[2:])
 
 
-def _rows(tensors: Tensors) -> list[Tensor]:
-    """Return maps (B, C, H, W) as (B, 1, N, C) with channels contiguous: the copies that fused kernels ask for."""
-    return [tensor.flatten(2).transpose(1, 2).contiguous()[:, None] for tensor in tensors]
+def _rows(tensors: Tensors, *, channels: int = 0) -> list[Tensor]:
+    """Return maps (B, C, H, W) as (B, 1, N, C) with channels contiguous: the copies that fused kernels ask for.
+
+    Where there are fewer than ``channels``, the same copy has zeros behind them: they add nothing to a product.
+    """
+    rows = [tensor.flatten(2).transpose(1, 2) for tensor in tensors]  # (B, N, C)
+    missing = [max(channels - row.shape[2], 0) for row in rows]
+    copies = [
+        functional.pad(row, (0, more)) if more else row.contiguous() for row, more in zip(rows, missing, strict=True)
+    ]
+    return [copy[:, None] for copy in copies]
 
 
 def _maps(out: Tensor, like: Tensor) -> Tensor:
-    """Return (B, 1, N, C) as maps (B, C, H, W) like the others."""
-    return out[:, 0].transpose(1, 2).contiguous().unflatten(2, like.shape[2:])
+    """Return (B, 1, N, C) as maps (B, C, H, W) like the others, without a copy: nobody asks for another layout."""
+    return out[:, 0].transpose(1, 2).unflatten(2, like.shape[2:])
 
 
-def attention_sdpa_by(tensors: Tensors, *, kernel: SDPBackend) -> Tensor:
-    """Return scaled_dot_product_attention by one of its kernels; ``NotImplementedError`` says why it refuses."""
-    query, key, value = _rows(tensors)
+def attention_sdpa_by(tensors: Tensors, *, kernel: SDPBackend, padded: bool = False) -> Tensor:
+    """Return scaled_dot_product_attention by one of its kernels; ``NotImplementedError`` says why it refuses.
+
+    With ``padded``, query and key get as many channels as the value has, for a kernel that takes no others.
+    """
+    query, key, value = _rows(tensors, channels=tensors[2].shape[1] if padded else 0)
     try:
         with sdpa_kernel(kernel):
             out = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -96,9 +108,11 @@ SDPA = {
 STORING = ("reference", "sdpa math", "compiled")  # ways that store the N x N map
 
 
-def attention_on_gpu() -> dict[str, Callable[..., Tensor]]:
-    """Return everything that computes attention in PyTorch on a GPU, by name."""
+def attention_on_gpu(*, padded: bool = False) -> dict[str, Callable[..., Tensor]]:
+    """Return everything that computes attention in PyTorch on a GPU, by name; ``padded`` adds padded flash."""
     kernels = {name: partial(attention_sdpa_by, kernel=kernel) for name, kernel in SDPA.items()}
+    if padded:
+        kernels["sdpa flash padded"] = partial(kernels["sdpa flash"], padded=True)
     return {**kernels, "compiled": Compiled(attention_naive), "flex": Compiled(attention_flex)}
 
 

@@ -8,7 +8,9 @@
 #                                NAME.json and NAME.png, by default the GPU's
 #   TOTAL=570 TESTS=230 BENCHMARKS=200 TRAINING=50     seconds for all, and at most for a step
 #
-# python3 must have torch with CUDA, pytest, pytest-benchmark, pybind11, ninja and setuptools: nothing is downloaded.
+# Nothing is downloaded: python3 must have pip, setuptools, pybind11 and ninja to build; torch with CUDA and its triton,
+# numpy, opencv-python, scipy, safetensors, pyyaml, typer, rich and matplotlib to run; pytest, pytest-benchmark and
+# pytest-timeout to test. pytest-xdist is used where it is there.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,6 +30,14 @@ verdicts=()
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+note() { # note NAME STATUS: keep how a step ended
+    case $2 in
+        0) verdicts+=("passed: $1") ;;
+        124 | 137) verdicts+=("out of time: $1") ;;
+        *) verdicts+=("failed: $1 (exit code $2)") ;;
+    esac
+}
+
 step() { # step NAME SECONDS COMMAND...: run it for so long at most, append its output to NAME.log, note how it ended
     local name=$1 limit=$2 left=$((total - SECONDS)) status=0
     shift 2
@@ -39,11 +49,7 @@ step() { # step NAME SECONDS COMMAND...: run it for so long at most, append its 
     printf '\n== %s: %s (at %d s, for %d s at most)\n' "$name" "$*" "$SECONDS" "$limit"
     # SIGINT first: pytest then stops between two tests and still writes what it has.
     timeout -s INT -k 15 "$limit" "$@" >>"$out/$name.log" 2>&1 || status=$?
-    case $status in
-        0) verdicts+=("passed: $name") ;;
-        124 | 137) verdicts+=("out of time: $name") ;;
-        *) verdicts+=("failed: $name (exit code $status)") ;;
-    esac
+    note "$name" "$status"
     tail -n 15 "$out/$name.log"
 }
 
@@ -74,17 +80,25 @@ fi
 # What Triton and torch.compile have to build is built by several processes before anything is timed.
 step benchmarks 90 "$python" benchmarks/compile_ahead.py
 
-# The budget ends the measuring a little before the step would be interrupted.
+# The budget ends the measuring a little before the step would be interrupted, which is when all the time is spent or
+# its own is, whichever comes first.
 benchmarks=${BENCHMARKS:-200}
+left=$((total - SECONDS))
+[ "$benchmarks" -gt "$left" ] && benchmarks=$left
+margin=$((benchmarks > 60 ? 40 : benchmarks * 2 / 3))
 step benchmarks "$benchmarks" "$python" -P -m pytest -p no:cacheprovider --benchmark-only -q \
-    --budget=$((benchmarks > 60 ? benchmarks - 40 : benchmarks)) --save-results="$out/$name.json" \
+    --budget=$((benchmarks - margin)) --save-results="$out/$name.json" \
     benchmarks/test_host_cost.py benchmarks/test_gpu.py
 
 training=${TRAINING:-50}
 step training "$training" "$python" -P -m fastpose train sagan/demo run.device=cuda run.max_minutes=0.5 --out "$work/run"
 
+# Not a step: it is due however little time is left, and whole.
+status=0
+report=$("$python" benchmarks/gpu_report.py "$out/$name.json" "$out/$name.png" 2>&1) || status=$?
+note report "$status"
 {
-    "$python" benchmarks/gpu_report.py "$out/$name.json" "$out/$name.png" 2>&1
+    printf '%s\n' "$report"
     printf '%s\n' "${verdicts[@]}"
     echo "benchmarks/gpu.sh: $SECONDS s; logs, $name.json and $name.png are in $out"
 } | tee "$out/summary.log"

@@ -44,26 +44,30 @@ def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | N
 
 def same_device(**tensors: Tensor | None) -> None:
     """Raise unless all tensors that are given live on one device."""
-    first: tuple[str, torch.device] | None = None
-    for name, value in tensors.items():
-        if value is None:
-            continue
-        if first is None:
-            first = (name, value.device)
-        elif value.device != first[1]:
-            raise ValueError(f"{name}: expected device {first[1]} (that of {first[0]}), got {value.device}")
+    name, value, first, expected = _odd_one(tensors, "device")
+    if name:
+        raise ValueError(f"{name}: expected device {expected} (that of {first}), got {value}")
 
 
 def same_dtype(**tensors: Tensor | None) -> None:
     """Raise unless all tensors that are given have one dtype."""
-    first: tuple[str, torch.dtype] | None = None
-    for name, value in tensors.items():
-        if value is None:
+    name, value, first, expected = _odd_one(tensors, "dtype")
+    if name:
+        raise TypeError(f"{name}: expected {expected} (that of {first}), got {value}")
+
+
+def _odd_one(tensors: dict[str, Tensor | None], attribute: str) -> tuple[str, object, str, object]:
+    """The first tensor that differs from the one before all: its name and value, that one's name and value."""
+    first, expected = "", None
+    for name, tensor in tensors.items():
+        if tensor is None:
             continue
-        if first is None:
-            first = (name, value.dtype)
-        elif value.dtype != first[1]:
-            raise TypeError(f"{name}: expected {first[1]} (that of {first[0]}), got {value.dtype}")
+        value = getattr(tensor, attribute)
+        if not first:
+            first, expected = name, value
+        elif value != expected:
+            return name, value, first, expected
+    return "", None, first, expected
 
 
 def shape(argument: str, value: Tensor, expected: Sequence[int | None], names: str) -> None:

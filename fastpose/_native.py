@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -35,11 +36,17 @@ def cuda_kernels() -> bool | str:
     return module().cuda_kernels
 
 
+@lru_cache(maxsize=1)
+def cuda_problem() -> str:
+    """Why the CUDA kernels cannot run with this machine's driver; empty where they can."""
+    return module().cuda_problem()
+
+
 def build_info() -> dict[str, Any]:
     """How the extension was built and which instruction set it uses.
 
     Returns:
         compiler, simd, widest_simd, openmp, cuda (see :func:`cuda_kernels`), cuda_architectures (80 for compute
-        capability 8.0).
+        capability 8.0), cuda_reason (why it was built without CUDA kernels).
     """
     return dict(module().build_info())

@@ -20,7 +20,10 @@ from fastpose import _native
 PROJECT = Path(__file__).resolve().parents[1]
 CSRC = PROJECT / "csrc"
 STANDIN = PROJECT / "tests" / "emulation"
-DEFINES = "-DFASTPOSE_WITH_CUDA -DFASTPOSE_CUDA_EMULATED -DFASTPOSE_BASELINE_ONLY -DFASTPOSE_COMPILER='\"tests\"'"
+DEFINES = (
+    "-DFASTPOSE_WITH_CUDA -DFASTPOSE_CUDA_EMULATED -DFASTPOSE_BASELINE_ONLY "
+    "-DFASTPOSE_COMPILER='\"tests\"' -DFASTPOSE_CUDA_REASON='\"\"'"
+)
 FLAGS = f"-std=c++20 -O1 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math {DEFINES}"
 
 

@@ -170,3 +170,17 @@ def three_orders(case: Case, tensors: dict[str, Tensor], backend: str) -> dict[s
     names = [f"d {name}" for name in case.differentiable]
     results = {"out": out, **dict(zip(names, first, strict=True))}
     return results | {f"second {n}": g for n, g in zip((*names, "grad"), second, strict=True) if g is not None}
+
+
+def clamped_beside_the_step(height: float) -> Tensor:
+    """Planes whose 5 x 5 pixels about the peak, blurred over 3, are negative only in the corners; far away lies a patch
+    of this height, on which the blurred maximum depends.
+    """
+    planes = torch.zeros(1, 50, 16, 24, dtype=torch.float64)
+    planes[..., 3:6, 3:6] = 0.3 + 0.3 * torch.rand(
+        1, 50, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    planes[..., 4, 4] = 1.0
+    planes[..., 2:7:4, 2:7:4] = -0.5
+    planes[..., 8:13, 12:20] = height
+    return planes

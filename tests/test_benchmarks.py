@@ -130,10 +130,25 @@ def test_ways_for_a_gpu_compute_what_the_reference_does():
     }
     for name, way in ways.items():
         torch.testing.assert_close(way(tensors), expected, msg=lambda text, name=name: f"{name}: {text}")
+    with pytest.raises(NotImplementedError):
+        case.others["sdpa flash"]((*tensors[:2], torch.cat((tensors[2], tensors[2]), dim=1)))
     render = cases.render_on_gpu((2, 3, 9, 7), 2.0)
     points = render.make("cpu")
     drawn = render.others["numpy + copy"](points)
     torch.testing.assert_close(drawn, render.call(points, backend="reference"), rtol=1e-4, atol=1e-5)
+
+
+def test_padded_flash_computes_what_the_reference_does():
+    case = cases.attention_on_gpu(2, 16, 8, 5, dtype="bfloat16")
+    tensors = tuple(tensor.float() for tensor in case.make("cpu"))
+    found = case.others["sdpa flash padded"](tensors)
+    torch.testing.assert_close(found, case.call(tensors, backend="reference"))
+
+
+def test_padded_flash_is_a_rival_only_where_flash_can_take_it():
+    having = {(case.dtype, case.size) for case in cases.GPU_ATTENTION if "sdpa flash padded" in case.others}
+    halves = [case for case in cases.GPU_ATTENTION if case.dtype != "float32" and "Cv=512" not in case.size]
+    assert having == {(case.dtype, case.size) for case in halves}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -255,7 +270,7 @@ def test_attention_counts_multiply_adds_per_pair():
     pairs = 2 * 2 * 10 * 7
     assert work[cases.FORWARD].flop == pairs * 8
     assert work[cases.BACKWARD].flop == pairs * (8 + 19)
-    assert work[cases.DOUBLE].flop == pairs * 55
+    assert work[cases.DOUBLE].flop == pairs * (21 + 25)
 
 
 def test_a_backend_that_cannot_serve_gives_its_reason():
@@ -540,22 +555,38 @@ def test_gpu_script_is_polite_without_a_gpu():
     assert "nothing was done" in done.stdout
 
 
-def test_gpu_script_goes_on_after_a_failed_step_and_says_so_at_the_end(tmp_path):
-    """With a python that agrees to everything but the tests and the benchmarks, which fail and outlast their time."""
+def gpu_script(tmp_path: Path, answers: str, **settings: str) -> tuple[subprocess.CompletedProcess, Path]:
+    """Run it with a python that prints its arguments and gives these answers, else agrees; return where results are."""
     fake = tmp_path / "python"
-    fake.write_text(
-        '#!/bin/sh\necho "$@"\ncase "$*" in *"-m gpu"*) exit 1 ;; *benchmark-only*) exec sleep 60 ;; esac\n'
-    )
+    fake.write_text(f'#!/bin/sh\necho "$@"\ncase "$*" in {answers} esac\n')
     fake.chmod(0o755)
     out = tmp_path / "out"
     done = subprocess.run(
         [FOLDER / "gpu.sh", "trial"],
-        env=os.environ | {"PYTHON": str(fake), "OUT": str(out), "TOTAL": "40", "BENCHMARKS": "3"},
+        env=os.environ | {"PYTHON": str(fake), "OUT": str(out), **settings},
         capture_output=True,
         text=True,
         check=False,
     )
+    return done, out
+
+
+@pytest.mark.parametrize(("total", "benchmarks", "most"), [("570", "200", 160), ("90", "300", 50), ("30", "300", 10)])
+def test_gpu_script_budgets_the_time_that_is_left(tmp_path, total, benchmarks, most):
+    done, out = gpu_script(tmp_path, "", TOTAL=total, BENCHMARKS=benchmarks)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed: report" in done.stdout
+    budget = int((out / "benchmarks.log").read_text().partition("--budget=")[2].split()[0])
+    assert 0 < budget <= most
+
+
+def test_gpu_script_goes_on_after_a_failed_step_and_says_so_at_the_end(tmp_path):
+    """With a python whose tests and report fail, whose benchmarks outlast their time, and that agrees to the rest."""
+    fails = '*"-m gpu"*) exit 1 ;; *gpu_report*) exit 3 ;; *benchmark-only*) exec sleep 60 ;;'
+    done, out = gpu_script(tmp_path, fails, TOTAL="40", BENCHMARKS="3")
     assert done.returncode == 1, done.stdout + done.stderr
+    assert "failed: report (exit code 3)" in done.stdout
+    assert "passed: install" in done.stdout
     assert "failed: tests" in done.stdout
     assert "out of time: benchmarks" in done.stdout
     assert len(list(out.iterdir())) <= 8

@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import ninja
 import pytest
 import setuptools
 
@@ -123,15 +124,20 @@ def normal(requirement: str) -> str:
 
 
 @pytest.fixture
-def recipe(monkeypatch) -> dict:
-    """The functions of setup.py."""
+def recipe(monkeypatch, tmp_path) -> dict:
+    """The functions of setup.py, on a machine without CUDA."""
     if not (PROJECT / "setup.py").is_file():
         pytest.skip("the tests run without the checkout that they belong to")
     monkeypatch.chdir(PROJECT)
     monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    for name in ("NVCC", "CUDA_HOME", "CUDA_PATH", "FASTPOSE_CUDA"):
+    for name in ("NVCC", "NVCC_CCBIN", "CUDA_HOME", "CUDA_PATH", "FASTPOSE_CUDA"):
         monkeypatch.delenv(name, raising=False)
-    return runpy.run_path("setup.py")
+    functions = runpy.run_path("setup.py")
+    # The shell's own folder, without which no script runs, may hold an nvcc too.
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "nvcc" else found(name))
+    monkeypatch.setitem(functions["find_cuda"].__globals__, "USUAL_CUDA", tmp_path / "usual")
+    return functions
 
 
 def script(path: Path, text: str) -> Path:
@@ -141,39 +147,108 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-def test_cuda_can_be_left_out(recipe, monkeypatch, tmp_path):
-    monkeypatch.setenv("NVCC", str(script(tmp_path / "nvcc", "exit 0")))
+def toolkit(folder: Path, text: str = "exit 0") -> Path:
+    """A folder with an nvcc that does this and with the runtime library; return nvcc."""
+    (folder / "lib64").mkdir(parents=True)
+    (folder / "lib64" / "libcudart_static.a").touch()
+    return script(folder / "bin" / "nvcc", text)
+
+
+def test_cuda_can_be_left_out(recipe, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("NVCC", str(tmp_path / "none"))
     monkeypatch.setenv("FASTPOSE_CUDA", "0")
-    assert recipe["find_cuda"]("c++") is None
+    assert recipe["find_cuda"]("c++") == (None, "FASTPOSE_CUDA=0")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("choice", "nvcc", "sentence"),
+    ("variables", "sentence"),
     [
-        ("yes", "exit 0", "FASTPOSE_CUDA: expected auto, 1 or 0, got 'yes'"),
-        ("1", None, "FASTPOSE_CUDA=1 but nvcc was not found"),
-        ("1", "exit 0", "FASTPOSE_CUDA=1 but libcudart_static.a was not found around"),
+        ({"FASTPOSE_CUDA": "yes"}, "FASTPOSE_CUDA: expected auto, 1 or 0, got 'yes'"),
+        ({"FASTPOSE_CUDA": "1"}, "FASTPOSE_CUDA=1 but nvcc was not found; put .* set CUDA_HOME"),
+        ({"FASTPOSE_CUDA": "1", "CUDA_HOME": "bare"}, "FASTPOSE_CUDA=1 but libcudart_static.a was not found around"),
+        (
+            {"FASTPOSE_CUDA": "1", "CUDA_HOME": "failing"},
+            r"FASTPOSE_CUDA=1 but nvcc \S+ cannot compile C\+\+20 with c\+\+;",
+        ),
+        ({"NVCC": "none"}, "NVCC=none but nvcc was not found"),
+        ({"NVCC": "./bare/bin/nvcc"}, "NVCC=./bare/bin/nvcc but libcudart_static.a was not found around /"),
+        ({"NVCC": "./failing/bin/nvcc"}, r"NVCC=./failing/bin/nvcc but nvcc /\S+ cannot compile"),
     ],
 )
-def test_cuda_that_is_required_but_not_there_stops_with_a_sentence(
-    recipe, monkeypatch, tmp_path, choice, nvcc, sentence
-):
-    monkeypatch.setenv("NVCC", str(script(tmp_path / "bin" / "nvcc", nvcc) if nvcc else tmp_path / "none"))
-    monkeypatch.setenv("FASTPOSE_CUDA", choice)
-    with pytest.raises(SystemExit, match=sentence):
+def test_cuda_that_is_asked_for_but_not_there_stops_with_a_sentence(recipe, monkeypatch, tmp_path, variables, sentence):
+    script(tmp_path / "bare" / "bin" / "nvcc", "exit 0")
+    toolkit(tmp_path / "failing", "exit 1")
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"^fastpose: {sentence}"):
         recipe["find_cuda"]("c++")
 
 
-@pytest.mark.parametrize("toolkit", [False, True], ids=["no runtime library", "a compiler that fails"])
-def test_cuda_that_does_not_work_is_left_out_with_a_sentence(recipe, monkeypatch, tmp_path, capfd, toolkit):
-    monkeypatch.setenv("NVCC", str(script(tmp_path / "bin" / "nvcc", "exit 1")))
-    if toolkit:
-        (tmp_path / "lib64").mkdir()
-        (tmp_path / "lib64" / "libcudart_static.a").touch()
-    assert recipe["find_cuda"]("c++") is None
-    said = capfd.readouterr().err
-    assert said.count("fastpose: building without CUDA kernels, since ") == 1
-    assert ("does not work with c++" if toolkit else "libcudart_static.a was not found") in said
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda _: None, "nvcc was not found"),
+        (lambda usual: script(usual / "bin" / "nvcc", "exit 0"), "libcudart_static.a was not found around {nvcc}"),
+        (lambda usual: toolkit(usual, "exit 1"), "nvcc {nvcc} cannot compile C++20 with c++"),
+    ],
+    ids=["none", "no runtime library", "a compiler that fails"],
+)
+def test_cuda_that_does_not_work_is_left_out_with_a_line(recipe, tmp_path, capfd, prepare, reason):
+    prepare(tmp_path / "usual")
+    reason = reason.format(nvcc=tmp_path / "usual" / "bin" / "nvcc")
+    assert recipe["find_cuda"]("ccache c++") == (None, reason)
+    assert capfd.readouterr().err == f"fastpose: building without CUDA kernels, since {reason}\n"
+
+
+@pytest.mark.parametrize("place", ["NVCC", "CUDA_HOME", "CUDA_PATH", "usual"])
+def test_cuda_is_found_where_it_is_installed(recipe, monkeypatch, tmp_path, place):
+    nvcc = toolkit(tmp_path / place)
+    if place != "usual":
+        toolkit(tmp_path / "usual")
+        monkeypatch.setenv(place, str(nvcc if place == "NVCC" else tmp_path / place))
+    cuda, reason = recipe["find_cuda"]("c++")
+    assert (cuda.nvcc, cuda.library, reason) == (str(nvcc), tmp_path / place / "lib64", "")
+
+
+def test_the_first_cuda_that_works_is_taken(recipe, monkeypatch, tmp_path):
+    toolkit(tmp_path / "old", "exit 1")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "old"))
+    usual = toolkit(tmp_path / "usual")
+    assert recipe["find_cuda"]("c++")[0].nvcc == str(usual)
+
+
+def test_the_host_compiler_of_nvcc_may_be_another(recipe, monkeypatch, tmp_path):
+    cuda = recipe["Cuda"]("/a/nvcc", "c++", tmp_path)
+    assert cuda.command.startswith("/a/nvcc -ccbin c++ -std=")
+    monkeypatch.setenv("NVCC_CCBIN", "g++-12")
+    assert "-ccbin" not in cuda.command
+
+
+def test_paths_of_the_compilers_may_hold_spaces(recipe, monkeypatch, tmp_path):
+    nvcc = toolkit(tmp_path / "tool kit", 'for word; do last="$word"; done; printf "%s\\n" "$@" > "$last"')
+    host = tmp_path / "host $compilers" / "c++"
+    monkeypatch.setenv("NVCC", str(nvcc))
+    cuda, _ = recipe["find_cuda"](f"ccache '{host}'")
+    assert cuda == (str(nvcc), str(host), tmp_path / "tool kit" / "lib64")
+    out = tmp_path / "arguments"
+    script = (
+        f"rule nvcc\n  command = {recipe['for_ninja'](cuda.command)} -o $out\nbuild {recipe['escape'](out)}: nvcc\n"
+    )
+    (tmp_path / "build.ninja").write_text(script, encoding="utf-8")
+    subprocess.run([str(Path(ninja.BIN_DIR) / "ninja")], cwd=tmp_path, check=True)
+    assert out.read_text(encoding="utf-8").splitlines()[:2] == ["-ccbin", str(host)]
+
+
+@pytest.mark.parametrize("text", ["", "nvcc /a b/nvcc cannot", 'a "quoted" name', "it's $HOME \\n"])
+def test_texts_reach_the_module_as_they_are(recipe, tmp_path, text):
+    (tmp_path / "say.cpp").write_text("#include <cstdio>\nint main() { std::fputs(TEXT, stdout); }\n", encoding="utf-8")
+    compiler = recipe["find_compiler"]()
+    subprocess.run(
+        f"{compiler} {recipe['define_text']('TEXT', text)} say.cpp -o say", shell=True, cwd=tmp_path, check=True
+    )
+    assert subprocess.check_output([tmp_path / "say"], text=True) == text
 
 
 @pytest.mark.parametrize("place", ["lib64", "lib", "targets/x86_64-linux/lib"])

@@ -14,10 +14,11 @@ struct HeatmapCall {
     Target target;
     heatmap::Sizes size;
     DType arithmetic, element;
+    int rank;  // of all planes of the call
 
     // Sizes of planes (B, K, H, W) or, for stacks, (B, S, K, H, W).
     HeatmapCall(const char* name, const TensorView& planes, DType arithmetic, int rank)
-        : target(planes), arithmetic(arithmetic), element(planes.dtype) {
+        : target(planes), arithmetic(arithmetic), element(planes.dtype), rank(rank) {
         require(name, planes);
         target.check(name, planes);
         check_element(name, planes, arithmetic);
@@ -39,7 +40,7 @@ struct HeatmapCall {
         check_optional_planes(name, tensor);
     }
     void check_optional_planes(const char* name, const TensorView& tensor) const {
-        if (tensor.rank == 5)
+        if (rank == 5)
             check(name, tensor, element, {size.batch, size.stacks, size.joints, size.height, size.width});
         else
             check(name, tensor, element, {size.batch, size.joints, size.height, size.width});

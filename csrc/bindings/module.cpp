@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bindings/calls.h"
+#include "common/cuda_ready.h"
 #include "limits/limits.h"
 
 namespace fastpose::bindings {
@@ -37,6 +38,15 @@ py::tuple cuda_architectures() {
 #endif
 }
 
+// Why there are no kernels for CUDA; empty where there are.
+std::string cuda_reason() {
+#ifdef FASTPOSE_CUDA_REASON
+    return FASTPOSE_CUDA_REASON;
+#else
+    return "";
+#endif
+}
+
 py::dict build_info() {
     py::dict info;
     info["compiler"] = FASTPOSE_COMPILER;
@@ -49,6 +59,7 @@ py::dict build_info() {
 #endif
     info["cuda"] = cuda_kernels();
     info["cuda_architectures"] = cuda_architectures();
+    info["cuda_reason"] = cuda_reason();
     return info;
 }
 
@@ -77,6 +88,7 @@ PYBIND11_MODULE(_C, module) {
     bind_attention(cpu);
     bind_common<Cpu>(cpu);
 #ifdef FASTPOSE_WITH_CUDA
+    module.def("cuda_problem", &cuda_problem);
     py::module_ cuda = module.def_submodule("cuda", "On CUDA tensors; the last argument is the stream's address.");
     bind_common<Cuda>(cuda);
 #endif

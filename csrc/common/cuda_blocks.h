@@ -111,14 +111,25 @@ __device__ __forceinline__ void write(E* to, const Pack<T, N>& numbers) {
     }
 }
 
-// N numbers of shared memory, on a boundary of their size.
+// Address of the i-th 16 bytes of shared memory from `numbers` on.
+template <class T>
+__device__ __forceinline__ auto sixteen_bytes(T* numbers, int i) {
+    auto* bytes = reinterpret_cast<std::conditional_t<std::is_const_v<T>, const uint4, uint4>*>(numbers) + i;
+#ifdef __CUDACC__
+    return bytes;
+#else
+    return emulation::aligned(bytes);
+#endif
+}
+
+// N numbers of shared memory, on a boundary of 16 bytes where they are a multiple of that.
 template <int N, class T>
 __device__ __forceinline__ Pack<T, N> read_shared(const T* from) {
     Pack<T, N> numbers;
     if constexpr (N * sizeof(T) % 16 == 0) {
 #pragma unroll
         for (int i = 0; i < N * static_cast<int>(sizeof(T)) / 16; ++i) {
-            const uint4 bytes = reinterpret_cast<const uint4*>(from)[i];
+            const uint4 bytes = *sixteen_bytes(from, i);
             memcpy(reinterpret_cast<char*>(numbers.at) + 16 * i, &bytes, sizeof(bytes));
         }
     } else {
@@ -126,6 +137,20 @@ __device__ __forceinline__ Pack<T, N> read_shared(const T* from) {
         for (int i = 0; i < N; ++i) numbers.at[i] = from[i];
     }
     return numbers;
+}
+template <class T, int N>
+__device__ __forceinline__ void write_shared(T* to, const Pack<T, N>& numbers) {
+    if constexpr (N * sizeof(T) % 16 == 0) {
+#pragma unroll
+        for (int i = 0; i < N * static_cast<int>(sizeof(T)) / 16; ++i) {
+            uint4 bytes;
+            memcpy(&bytes, reinterpret_cast<const char*>(numbers.at) + 16 * i, sizeof(bytes));
+            *sixteen_bytes(to, i) = bytes;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = numbers.at[i];
+    }
 }
 
 template <class T>

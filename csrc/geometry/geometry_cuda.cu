@@ -94,21 +94,6 @@ __device__ __forceinline__ void write_run(const Run<N>& run, E* data, const Bloc
     }
 }
 
-template <class T, int N>
-__device__ __forceinline__ void write_shared(T* to, const Pack<T, N>& numbers) {
-    if constexpr (N * sizeof(T) % 16 == 0) {
-#pragma unroll
-        for (int i = 0; i < N * static_cast<int>(sizeof(T)) / 16; ++i) {
-            uint4 bytes;
-            memcpy(&bytes, reinterpret_cast<const char*>(numbers.at) + 16 * i, sizeof(bytes));
-            reinterpret_cast<uint4*>(to)[i] = bytes;
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < N; ++i) to[i] = numbers.at[i];
-    }
-}
-
 // Brings a run into shared memory, where its first number is to[run.head].
 template <class T, int N, class E>
 __device__ __forceinline__ void read_run(const Run<N>& run, const E* data, T* to) {

@@ -201,17 +201,18 @@ struct Clamp {
     double low, high;
 };
 
-// Factor that brings the blurred plane to its old maximum. It cancels in all differences of logarithms unless a clamp
-// is hit, which cannot be where the unscaled values are inside: the factor is at least 1, and at most peak / blurred
-// peak.
+// Factor that brings the blurred plane to its old maximum. It cancels in all differences of logarithms unless a pixel
+// of the step hits a clamp, which cannot be where the unscaled values are inside: the factor is at least 1, and at most
+// peak / blurred peak.
 template <class T, class E>
 double rescale(const Decode<T>& p, const Plane<T, E>& plane, double peak, const double (&blurred)[5][5],
                const Clamp& clamp, double* memory) {
     double least = blurred[2][2], most = blurred[2][2];
-    for (const auto& row : blurred)
-        for (double value : row) {
-            least = std::min(least, value);
-            most = std::max(most, value);
+    for (int r = 0; r < 5; ++r)
+        for (int c = 0; c < 5; ++c) {
+            if (!step_uses(p.method == Method::dark_udp, r, c)) continue;
+            least = std::min(least, blurred[r][c]);
+            most = std::max(most, blurred[r][c]);
         }
     if (least >= clamp.low && most * (peak / blurred[2][2]) <= clamp.high) return 1;
     return peak / blurred_maximum(plane, p.taps, p.kernel, memory);

@@ -2,8 +2,8 @@
 // soft-argmax twice, the second time from the cache). Every sum and search has one fixed order: a thread goes through
 // its pixels in row-major order, then lanes are joined pairwise and warps in turn.
 
-#include "heatmap/dark.h"
-#include "heatmap/planes.h"
+#include "heatmap/dark_cuda.h"
+#include "heatmap/planes_cuda.h"
 
 namespace fastpose::heatmap::cuda {
 namespace {
@@ -27,14 +27,15 @@ __device__ __forceinline__ Step refine(const Decode<T>& p, const Plane<const E>&
     return refine_dark(p, plane, peak, taps);
 }
 
-// Four blocks on a multiprocessor leave 64 registers for each thread; asked for none, the compiler saves some of them
-// by spilling others.
+// Four blocks on a multiprocessor leave 64 registers for each thread; asked for none, ptxas uses fewer and spills the
+// rest.
 template <class T, class E, class AnyTaps>
-__global__ void __launch_bounds__(most_threads, 4)
-    decode_kernel(const __grid_constant__ Decode<T> p, const Launch at, const __grid_constant__ AnyTaps taps) {
-    const int64_t b = at.batch(), k = at.joint(), joint = b * p.size.joints + k;
+__global__ void __launch_bounds__(most_plane_threads, 4)
+    decode_kernel(const __grid_constant__ Decode<T> p, const __grid_constant__ PlaneGrid grid,
+                  const __grid_constant__ AnyTaps taps) {
+    const int64_t b = grid.batch(), k = grid.joint(), joint = b * p.size.joints + k;
     const Plane<const E> plane = plane_of<const E>(p.heatmaps, p.size, b, k);
-    const Peak<T> peak = at.grouped ? find_peak<T, wide<E>>(plane) : find_peak<T, 1>(plane);
+    const Peak<T> peak = grid.grouped ? find_peak<T, wide<E>>(plane) : find_peak<T, 1>(plane);
     const Step step = refine(p, plane, peak, taps);
     if (threadIdx.x > 0) return;
     p.coordinates[2 * joint] = static_cast<T>(peak.x + step.x);
@@ -109,11 +110,11 @@ __device__ __forceinline__ OnlineSums<T> gather_sums(const Plane<const E>& plane
 }
 
 template <class T, class E>
-__global__ void __launch_bounds__(most_threads)
-    softargmax_kernel(const __grid_constant__ SoftArgmax<T> p, const Launch at) {
-    const int64_t b = at.batch(), k = at.joint(), joint = b * p.size.joints + k;
+__global__ void __launch_bounds__(most_plane_threads)
+    softargmax_kernel(const __grid_constant__ SoftArgmax<T> p, const __grid_constant__ PlaneGrid grid) {
+    const int64_t b = grid.batch(), k = grid.joint(), joint = b * p.size.joints + k;
     const Plane<const E> plane = plane_of<const E>(p.heatmaps, p.size, b, k);
-    OnlineSums<T> online = at.grouped ? gather_sums<T, wide<E>>(plane, p.beta) : gather_sums<T, 1>(plane, p.beta);
+    OnlineSums<T> online = grid.grouped ? gather_sums<T, wide<E>>(plane, p.beta) : gather_sums<T, 1>(plane, p.beta);
     const Peak<T> peak = block_peak(Peak<T>{online.peak, 0, 0});
     if (peak.found()) online.raise(peak.value, p.beta);
     const Expectation<T> sums = online.sums.over_block();
@@ -158,13 +159,14 @@ __device__ __forceinline__ void soft_gradient(const Plane<const E>& plane, const
 }
 
 template <class T, class E>
-__global__ void __launch_bounds__(most_threads)
-    softargmax_backward_kernel(const __grid_constant__ SoftArgmaxBackward<T> p, const Launch at) {
-    const int64_t b = at.batch(), k = at.joint(), index = b * p.size.joints + k;
+__global__ void __launch_bounds__(most_plane_threads)
+    softargmax_backward_kernel(const __grid_constant__ SoftArgmaxBackward<T> p,
+                               const __grid_constant__ PlaneGrid grid) {
+    const int64_t b = grid.batch(), k = grid.joint(), index = b * p.size.joints + k;
     const SoftJoint<T> joint = soft_joint<T>(p, b, k, index);
     const Plane<const E> plane = plane_of<const E>(p.heatmaps, p.size, b, k);
     const Plane<E> gradient = plane_of<E>(p.grad_heatmaps, p.size, b, k);
-    if (at.grouped)
+    if (grid.grouped)
         soft_gradient<T, wide<E>>(plane, gradient, joint, p.beta);
     else
         soft_gradient<T, 1>(plane, gradient, joint, p.beta);
@@ -232,10 +234,11 @@ __device__ __forceinline__ void second_plane(const SoftArgmaxDoubleBackward<T>& 
 }
 
 template <class T, class E>
-__global__ void __launch_bounds__(most_threads)
-    softargmax_double_backward_kernel(const __grid_constant__ SoftArgmaxDoubleBackward<T> p, const Launch at) {
-    const int64_t b = at.batch(), k = at.joint(), index = b * p.size.joints + k;
-    if (at.grouped)
+__global__ void __launch_bounds__(most_plane_threads)
+    softargmax_double_backward_kernel(const __grid_constant__ SoftArgmaxDoubleBackward<T> p,
+                                      const __grid_constant__ PlaneGrid grid) {
+    const int64_t b = grid.batch(), k = grid.joint(), index = b * p.size.joints + k;
+    if (grid.grouped)
         second_plane<T, wide<E>, E>(p, b, k, index);
     else
         second_plane<T, 1, E>(p, b, k, index);
@@ -280,14 +283,14 @@ __device__ __forceinline__ void average_plane(const FlipAverage& p, int64_t b, i
 }
 
 template <class T, class E>
-__global__ void __launch_bounds__(most_threads)
-    flip_average_kernel(const __grid_constant__ FlipAverage p, const Launch at,
+__global__ void __launch_bounds__(most_plane_threads)
+    flip_average_kernel(const __grid_constant__ FlipAverage p, const __grid_constant__ PlaneGrid grid,
                         const __grid_constant__ Partners joints) {
-    const int k = at.joint();
-    if (at.grouped)
-        average_plane<T, wide<E>, E>(p, at.batch(), joints.first + k, joints.partner[k]);
+    const int k = grid.joint();
+    if (grid.grouped)
+        average_plane<T, wide<E>, E>(p, grid.batch(), joints.first + k, joints.partner[k]);
     else
-        average_plane<T, 1, E>(p, at.batch(), joints.first + k, joints.partner[k]);
+        average_plane<T, 1, E>(p, grid.batch(), joints.first + k, joints.partner[k]);
 }
 
 // ------------------------------------------------------------------------------------------------------------ launches

@@ -220,6 +220,9 @@ DecodeKernels<T, int> decode_kernels(CpuLevel level) {
 
 // Defined in heatmap_cuda.cu and decode_cuda.cu.
 namespace cuda {
+// Longest blur on a GPU: its taps travel among a kernel's arguments, of which drivers before R530 take 4096 bytes.
+constexpr int most_taps = 981;
+
 template <class T>
 Kernels<T, CudaPlace> kernels();
 template <class T>

@@ -39,7 +39,8 @@ __device__ Moments<T> total_of_block(const Moments<T>& sums) {
 // ---------------------------------------------------------------------------------------------------------- rendering
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads) render_tiles(const Render<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_tile_threads)
+    render_tiles(const __grid_constant__ Render<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     const int64_t tiles = plan.tiling.count(), items = p.size.batch * p.size.joints * tiles;
     for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
@@ -61,7 +62,8 @@ __device__ void store_gradients(const RenderBackward<T>& p, const Mark<T>& mark,
 }
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads, 1) render_backward_joints(const RenderBackward<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_joint_threads, 1)
+    render_backward_joints(const __grid_constant__ RenderBackward<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
@@ -128,8 +130,9 @@ __device__ void second_tile(const RenderDoubleBackward<T>& p, const Mark<T>& mar
 }
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads, 1)
-    render_double_backward_joints(const RenderDoubleBackward<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_joint_threads, 1)
+    render_double_backward_joints(const __grid_constant__ RenderDoubleBackward<T> p,
+                                  const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
@@ -161,7 +164,8 @@ __device__ T squared_error(const Tile& tile, const Axes<T>& axes, const Window<c
 }
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads) loss_joints(const Loss<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_joint_threads)
+    loss_joints(const __grid_constant__ Loss<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const int64_t b = joint / p.size.joints, k = joint % p.size.joints;
@@ -181,7 +185,8 @@ __global__ void __launch_bounds__(most_threads) loss_joints(const Loss<T> p, con
 
 // One block.
 template <class T>
-__global__ void __launch_bounds__(most_threads) add_up(const double* partials, int64_t count, double factor, T* total) {
+__global__ void __launch_bounds__(most_joint_threads)
+    add_up(const double* partials, int64_t count, double factor, T* total) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += partials[i];
     sum = block_sum(sum);
@@ -190,7 +195,8 @@ __global__ void __launch_bounds__(most_threads) add_up(const double* partials, i
 
 // grad_prediction where no gradient of the joints is wanted: factor * (prediction - bell), tile by tile.
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads) difference_tiles(const LossBackward<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_tile_threads)
+    difference_tiles(const __grid_constant__ LossBackward<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     const int64_t stacks = p.size.stacks, tiles = plan.tiling.count();
     const int64_t items = p.size.batch * p.size.joints * stacks * tiles;
@@ -225,7 +231,8 @@ __device__ void first_tile(const Mark<T>& mark, const Tile& tile, const Axes<T>&
 }
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads, 1) loss_backward_joints(const LossBackward<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_joint_threads, 1)
+    loss_backward_joints(const __grid_constant__ LossBackward<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
@@ -283,8 +290,8 @@ __device__ T second_tile(const LossDoubleBackward<T>& p, const Mark<T>& mark, in
 }
 
 template <class T, class E, int N>
-__global__ void __launch_bounds__(most_threads, 1)
-    loss_double_backward_joints(const LossDoubleBackward<T> p, const Plan plan) {
+__global__ void __launch_bounds__(most_joint_threads, 1)
+    loss_double_backward_joints(const __grid_constant__ LossDoubleBackward<T> p, const __grid_constant__ Plan plan) {
     __shared__ Axes<T> axes;
     for (int64_t joint = blockIdx.x; joint < p.size.batch * p.size.joints; joint += gridDim.x) {
         const Mark<T> mark = mark_at(p.joints, plan, p.size, joint);
@@ -315,7 +322,7 @@ __global__ void __launch_bounds__(most_threads, 1)
 
 template <class T>
 void launch_sum(CudaPlace place, const Sizes& size, const double* partials, double factor, T* total) {
-    launch(place, add_up<T>, 1, most_threads, partials, size.batch * size.joints, factor, total);
+    launch(place, add_up<T>, 1, most_joint_threads, partials, size.batch * size.joints, factor, total);
 }
 
 template <class T>

@@ -171,6 +171,12 @@ FASTPOSE_ANYWHERE Step newton(double dx, double dy, double xx, double yy, double
     return taken ? step : Step{};
 }
 
+// Whether the step looks at pixel at[row][column] of the 5 x 5 about the peak.
+FASTPOSE_ANYWHERE bool step_uses(bool udp, int row, int column) {
+    const int down = row < 2 ? 2 - row : row - 2, across = column < 2 ? 2 - column : column - 2;
+    return udp ? down < 2 && across < 2 : down + across <= 2;
+}
+
 // Zhang et al. (CVPR 2020): second differences over two pixels. at[y + 2][x + 2] are logarithms around the peak.
 FASTPOSE_ANYWHERE Step dark_step(const double (&at)[5][5], double max_step) {
     const double dx = 0.5 * (at[2][3] - at[2][1]), dy = 0.5 * (at[3][2] - at[1][2]);

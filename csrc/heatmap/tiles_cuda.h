@@ -10,7 +10,10 @@
 namespace fastpose::heatmap::cuda {
 namespace {
 
-constexpr int most_threads = 512;
+// Threads of a block. Kernels that sum derivatives ask for a minimum of one block on a multiprocessor: asked for none,
+// ptxas leaves registers unused for the sake of more blocks and spills others.
+constexpr int most_joint_threads = 512, most_tile_threads = 256;
+
 constexpr int tile_side = 512;                 // pixels whose axes are held in shared memory
 constexpr int groups_per_thread = 8;           // at least, so that the axes are a small part of a block's work
 constexpr int64_t resident_threads = 1 << 18;  // about what a large GPU runs at once
@@ -215,16 +218,15 @@ unsigned int threads_for(int64_t groups, int64_t blocks, int most) {
 template <class Parameters>
 void launch_joints(CudaPlace place, void (*kernel)(Parameters, Plan), const Parameters& p, int group) {
     const int64_t joints = p.size.batch * p.size.joints;
-    const unsigned int threads = threads_for(p.size.height * p.size.width / group, joints, most_threads);
+    const unsigned int threads = threads_for(p.size.height * p.size.width / group, joints, most_joint_threads);
     launch(place, kernel, grid_of(joints), threads, p, Plan{cut(p.size, tile_side), shape_of(p.joints.profile)});
 }
 
 // A block of threads for each tile of the planes, which is as high as gives each thread its groups.
 template <class Parameters>
 void launch_tiles(CudaPlace place, void (*kernel)(Parameters, Plan), const Parameters& p, int group) {
-    constexpr int64_t most = 256;
     const int64_t row = std::clamp<int64_t>(p.size.width / group, 1, tile_side / group);
-    const unsigned int threads = threads_for(row * p.size.height, 0, most);
+    const unsigned int threads = threads_for(row * p.size.height, 0, most_tile_threads);
     const Tiling tiling = cut(p.size, std::clamp<int64_t>(threads * groups_per_thread / row, 1, tile_side));
     const int64_t planes = p.size.batch * p.size.stacks * p.size.joints;
     launch(place, kernel, grid_of(planes * tiling.count()), threads, p, Plan{tiling, shape_of(p.joints.profile)});

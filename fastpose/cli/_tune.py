@@ -2,6 +2,7 @@
 
 One kernel at a time: each candidate takes its kernel's place while the others stay, and the order of derivative that
 the kernel works in is timed through the public function. Candidates that do not compile or do not fit are passed over.
+Atomic sums give other last bits in every run: they are tried only where the user allows them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 import typer
 
-if TYPE_CHECKING:
-    import torch
+from fastpose import ops
+from fastpose._checks import choice
+from fastpose.metrics import report
+from fastpose.ops.attention import _tiles
+from fastpose.ops.attention._tiles import KERNELS
 
-KERNELS = ("forward", "rows", "columns", "means", "second_rows", "second_columns")
 ORDERS = ("forward", "backward", "double backward")
 # The order whose time tells the candidates of a kernel apart.
 ORDER_OF = dict(zip(KERNELS, ("forward", "backward", "backward", *("double backward",) * 3), strict=True))
@@ -53,85 +57,79 @@ def size_of(text: str) -> Size:
     return Size(*map(int, words))
 
 
-def tune(sizes: list[str], dtypes: list[str], device: torch.device) -> None:
-    """Tune each size in each dtype, write the entries and print what was gained."""
-    from fastpose._checks import choice
-    from fastpose.metrics import report
-    from fastpose.ops.attention import _tiles
-
+def tune(sizes: list[str], dtypes: list[str], device: torch.device, *, atomics: bool = False) -> None:
+    """Tune each size in each dtype, write the entries and print what was gained; ``atomics`` allows atomic sums."""
     wanted = [size_of(text) for text in sizes]
     for dtype in dtypes:
         choice("--dtype", dtype, DTYPES)
     _need_gpu(device)
+    if _tiles.user_table() is None:
+        raise ValueError("--tune: expected a folder for the table, found no home; set FASTPOSE_TILES to a file's path")
     rows = [["size", "numbers", *(f"{order} ms" for order in ORDERS), "tiles"]]
-    with _device(device):
+    with torch.cuda.device(device):
         for size in wanted:
             for dtype in dtypes:
                 for precision in ("highest", "high") if dtype == "float32" else ("highest",):
-                    typer.echo(f"{size} {dtype}: the candidates take some minutes")
-                    rows += _tune_one(_tiles, size, dtype, precision, device)
+                    rows += _tune_one(_tiles, size, dtype, precision, device, atomics=atomics)
     typer.echo(report.align(rows, right=(2, 3, 4)))
     typer.echo(f"written to {_tiles.user_table()}; delete an entry there to have the package's again")
 
 
 def _need_gpu(device: torch.device) -> None:
-    import torch
-
     if device.type != "cuda" or not torch.cuda.is_available():
         raise ValueError("--tune: expected an NVIDIA GPU to time kernels on, got none (see fastpose doctor)")
 
 
-@contextmanager
-def _device(device: torch.device) -> Iterator[None]:
-    import torch
-
-    with torch.cuda.device(device):
-        yield
-
-
-def _tune_one(tiles: Any, size: Size, dtype: str, precision: str, device: torch.device) -> list[list[str]]:
+def _tune_one(
+    tiles: Any, size: Size, dtype: str, precision: str, device: torch.device, *, atomics: bool
+) -> list[list[str]]:
     """Tune one size, write its entry and return the table's rows before and after."""
-    import torch
-
+    numbers = f"{dtype} {precision}" if dtype == "float32" else dtype
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
         calls = calls_of(size, getattr(torch, dtype), device)
-        name, first, best = search(tiles, calls, seconds)
+        asked = _asked(tiles, calls["forward"])
+        typer.echo(f"{size} {numbers}: {len(list(tiles.candidates(*asked[:4])))} candidates")
+        first, best = search(tiles, asked, calls, seconds, atomics=atomics)
         times = [_times(tiles, chosen, calls, seconds) for chosen in (first, best)]
     finally:
         torch.set_float32_matmul_precision(before)
+    name = tiles.key(*asked)
     tiles.write_entry(tiles.user_table(), name, best)
-    numbers = f"{dtype} {precision}" if dtype == "float32" else dtype
     cells = ([f"{1e3 * one:.3f}" for one in found] for found in times)
-    return [
-        [str(size), numbers, *found, words] for found, words in zip(cells, ("before", f"after: {name}"), strict=True)
-    ]
+    words = (f"before{_note(first)}", f"after: {name}{_note(best)}")
+    return [[str(size), numbers, *found, last] for found, last in zip(cells, words, strict=True)]
+
+
+def _note(chosen: Any) -> str:
+    return ", atomic sums: not the same bits from run to run" if chosen.atomics else ""
 
 
 # ---------------------------------------------------------------------------------------------------------- the search
 
 
-def search(tiles: Any, calls: Calls, timer: Timer) -> tuple[str, Any, Any]:
-    """Return the entry's name, the tiles used so far, and the fastest that were found.
+def search(tiles: Any, asked: tuple[Any, ...], calls: Calls, timer: Timer, *, atomics: bool = False) -> tuple[Any, Any]:
+    """Return the tiles used so far, and the fastest that were found.
 
     Args:
         tiles: the module of tables (``fastpose.ops.attention._tiles``).
+        asked: what the calls look their tiles up by.
         calls: a call of each order of derivative.
         timer: call -> seconds.
+        atomics: whether atomic sums may be chosen; where not, an entry that has them loses them, at whatever price.
     """
-    asked = _asked(tiles, calls["forward"])
-    first = best = tiles.lookup(*asked)
+    first = tiles.lookup(*asked)
+    best = first if atomics else replace(first, atomics=False)
     for kernel in KERNELS:
         found = [tile for name, tile in tiles.candidates(*asked[:4]) if name == kernel]
         best = _fastest(tiles, best, [{kernel: tile} for tile in found], calls[ORDER_OF[kernel]], timer)
         staged = [{kernel: getattr(best, kernel)._replace(stages=stages)} for stages in STAGES]
         best = _fastest(tiles, best, staged, calls[ORDER_OF[kernel]], timer)
-    for schedule in ("one_sweep", "atomics"):
-        if hasattr(best, schedule):
-            other = {schedule: not getattr(best, schedule)}
-            best = _fastest(tiles, best, [other], calls["double backward"], timer)
-    return tiles.key(*asked), first, best
+    for schedule in ("one_sweep", "atomics") if atomics else ("one_sweep",):
+        other = {schedule: not getattr(best, schedule)}
+        best = _fastest(tiles, best, [other], calls["double backward"], timer)
+    return first, best
 
 
 def _fastest(tiles: Any, start: Any, changes: list[dict[str, Any]], call: Callable[[], object], timer: Timer) -> Any:
@@ -201,10 +199,6 @@ def _looking_up(tiles: Any, lookup: Callable[..., Any]) -> Iterator[None]:
 
 def calls_of(size: Size, dtype: torch.dtype, device: torch.device, backend: str = "triton") -> Calls:
     """Return a call of attention in each order of derivative, on the same numbers every time."""
-    import torch
-
-    from fastpose import ops
-
     generator = torch.Generator(device).manual_seed(0)
     channels = (size.key_channels, size.key_channels, size.value_channels)
     shapes = [(size.batch, count, size.positions) for count in channels]
@@ -228,8 +222,6 @@ def calls_of(size: Size, dtype: torch.dtype, device: torch.device, backend: str 
 
 def seconds(call: Callable[[], object]) -> float:
     """Return the median seconds of a call on the GPU, by events; the first call compiles."""
-    import torch
-
     for _ in range(2):
         call()
     found = []

@@ -26,6 +26,12 @@ def bench(
     tune: Annotated[bool, typer.Option("--tune", help="Find the fastest tiles of attention on this GPU.")] = False,
     size: Annotated[list[str] | None, typer.Option(help="With --tune: B,Ck,Cv,N; may be repeated.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="With --tune: bfloat16, float16 or float32.")] = None,
+    atomics: Annotated[
+        bool,
+        typer.Option(
+            "--atomics", help="With --tune: allow atomic sums, whose order (and last bits) change from run to run."
+        ),
+    ] = False,
 ) -> None:
     """Time the operations' backends at one published size each.
 
@@ -34,7 +40,7 @@ def bench(
     the fastest kept in a table of the user's own.
     """
     if tune:
-        _tune(size, dtype, device)
+        _tune(size, dtype, device, atomics)
         return
     import torch
 
@@ -56,11 +62,11 @@ def bench(
         typer.echo(note)
 
 
-def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str) -> None:
+def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str, atomics: bool) -> None:
     from fastpose.cli import _tune
 
     place = _device(device if device.startswith("cuda") else "cuda")
-    _tune.tune(sizes or [SIZE], dtypes or ["bfloat16"], place)
+    _tune.tune(sizes or [SIZE], dtypes or ["bfloat16"], place, atomics=atomics)
 
 
 def _chosen(known: dict[str, Case], names: list[str]) -> dict[str, Case]:

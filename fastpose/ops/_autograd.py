@@ -36,7 +36,9 @@ class Signature:
         parameters: (name, schema type) of the constants, for example ("scale", "float").
         outputs: how many of the forward's results are the operation's outputs; the rest are saved for backward.
         results: how many results the forward has.
-        reads_results: whether bwd and bwd2 read them; if not they are not kept, and may be changed in place.
+        reads: places of the results that bwd and bwd2 read; the others are not kept, and may be changed in place. All
+            by default.
+        unread: names of the inputs that they do not read.
     """
 
     inputs: tuple[str, ...]
@@ -44,11 +46,20 @@ class Signature:
     parameters: tuple[tuple[str, str], ...]
     outputs: int
     results: int
-    reads_results: bool = True
+    reads: tuple[int, ...] | None = None
+    unread: tuple[str, ...] = ()
 
     def kept(self, results: Tensors) -> Tensors:
         """The forward's results as they are saved for backward."""
-        return tuple(results) if self.reads_results else (None,) * self.results
+        if self.reads is None:
+            return tuple(results)
+        return tuple(result if place in self.reads else None for place, result in enumerate(results))
+
+    def kept_inputs(self, inputs: Tensors) -> Tensors:
+        """The inputs as they are saved for backward."""
+        if not self.unread:
+            return tuple(inputs)
+        return tuple(None if name in self.unread else tensor for name, tensor in zip(self.inputs, inputs, strict=True))
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -79,7 +90,7 @@ class Differentiable:
         outputs = self.signature.outputs
         if backend.bwd is None and self.signature.differentiable:
             return backend.fwd(inputs, parameters)[:outputs]
-        if torch.compiler.is_compiling() or not _plain(inputs):
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or not _plain(inputs):
             return _results(self._registered(*inputs, *parameters, backend.name))[:outputs]
         if torch.is_grad_enabled() and _requires_grad(inputs):
             return self._function.apply(backend, parameters, *inputs)[:outputs]
@@ -99,6 +110,11 @@ def _requires_grad(tensors: Tensors) -> bool:
         if tensor is not None and tensor.requires_grad:
             return True
     return False
+
+
+def _resolved(tensors: Tensors) -> Tensors:
+    """Gradients as memory holds them: a kernel does not see the bit by which torch changes a sign lazily."""
+    return tuple(None if tensor is None else tensor.resolve_neg() for tensor in tensors)
 
 
 def _detached(tensors: Tensors) -> Tensors:
@@ -121,14 +137,14 @@ def _forward_function(signature: Signature) -> Any:
         @staticmethod
         def setup_context(ctx, arguments, outputs):
             ctx.backend, ctx.parameters = arguments[:2]
-            ctx.save_for_backward(*arguments[2:], *signature.kept(outputs))
+            ctx.save_for_backward(*signature.kept_inputs(arguments[2:]), *signature.kept(outputs))
             ctx.mark_non_differentiable(*outputs[signature.outputs :])
 
         @staticmethod
         def backward(ctx, *grads):
             saved = ctx.saved_tensors
             inputs, outputs = saved[:count], _detached(saved[count : count + results])
-            grads = grads[: signature.outputs]
+            grads = _resolved(grads[: signature.outputs])
             needs = tuple(ctx.needs_input_grad[2 + position] for position in positions)
             if torch.is_grad_enabled():
                 gradients = second.apply(ctx.backend, ctx.parameters, needs, *inputs, *outputs, *grads)
@@ -163,7 +179,7 @@ def _backward_function(signature: Signature) -> Any:
                     "third derivatives are served by backend='reference' only; pass it, or leave out create_graph=True "
                     "in the outermost torch.autograd.grad"
                 )
-            saved = ctx.saved_tensors
+            saved, cotangents = ctx.saved_tensors, _resolved(cotangents)
             inputs, outputs, grads = saved[:count], saved[count : count + results], saved[count + results :]
             wanted = ctx.needs_input_grad[3:]
             needs = tuple(wanted[position] for position in positions) + tuple(wanted[count + results :])
@@ -274,12 +290,14 @@ def _define(operation: Operation, signature: Signature) -> None:
 
     def bwd(*arguments: Any) -> Any:
         inputs, results, grads, _, needs, parameters, name = _split(signature, arguments)
+        grads = _resolved(grads)
         computed = _order(operation, name, "bwd")(inputs, results, grads, _flags(needs, gradients), parameters)
         like = tuple(inputs[position] for position in signature.positions)
         return _returned(_filled(_owned(computed, like, grads), grads[0]))
 
     def bwd2(*arguments: Any) -> tuple[Tensor, ...]:
         inputs, results, grads, cotangents, needs, parameters, name = _split(signature, arguments, second=True)
+        grads, cotangents = _resolved(grads), _resolved(cotangents)
         flags = _flags(needs, gradients + signature.outputs)
         computed = _order(operation, name, "bwd2")(inputs, results, grads, cotangents, flags, parameters)
         return _filled(computed, grads[0])

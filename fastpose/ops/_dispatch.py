@@ -44,7 +44,7 @@ class Backend:
             respect to each differentiable input, then each of ``grads``.
         inference: fwd where nothing is to be kept for a derivative, (inputs, parameters) -> (outputs...); fwd serves
             where it is None.
-        any_size: whether its reasons depend on devices, dtypes and kinds of tensors alone, not on sizes.
+        any_size: whether its reasons depend on devices, dtypes and kinds of tensors alone, not on sizes or parameters.
     """
 
     name: str
@@ -107,8 +107,7 @@ class Operation:
 
     def _choose(self, inputs: Inputs, parameters: Parameters) -> Backend:
         """The automatic choice; between ordinary tensors it is remembered by device and dtype."""
-        ordinary = _ordinary(inputs)
-        known = (inputs[0].device, inputs[0].dtype, _native.missing()) if ordinary else None
+        known = (inputs[0].device, inputs[0].dtype, _native.missing()) if ordinary(inputs) else None
         if known in self._usual:
             return self._usual[known]
         if torch.compiler.is_exporting():
@@ -152,8 +151,11 @@ def cuda_reasons(inputs: Inputs) -> list[str]:
         return [missing]
     built = _native.cuda_kernels()
     if not built:
-        return ["the extension was built without CUDA kernels; reinstall it where nvcc is on PATH"]
-    return _reasons_of_gpu(inputs, anywhere=built == "emulated") + _reasons_of_kind(inputs)
+        return [f"the extension was built without CUDA kernels ({_native.build_info()['cuda_reason']})"]
+    reasons = _reasons_of_gpu(inputs, anywhere=built == "emulated") + _reasons_of_kind(inputs)
+    if not reasons and built != "emulated" and (problem := _native.cuda_problem()):
+        reasons.append(problem)
+    return reasons
 
 
 def triton_reasons(inputs: Inputs) -> list[str]:
@@ -192,11 +194,12 @@ def _reason_of_capability(index: int) -> str | None:
 _reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _ordinary(inputs: Inputs) -> bool:
-    """Whether these are tensors of no special kind and nothing in torch looks on: no compiler, tracer or transform."""
+def ordinary(inputs: Inputs) -> bool:
+    """Whether these are tensors of no special kind and nothing in torch looks on: no compiler, mode or transform."""
     if (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
         or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
     ):

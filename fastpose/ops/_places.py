@@ -41,13 +41,21 @@ def _stream(tensor: Tensor) -> int:
     return torch._C._cuda_getCurrentRawStream(tensor.get_device()) if tensor.is_cuda else 0
 
 
+def _triton_reasons(inputs: Inputs) -> list[str]:
+    """These kernels compute in float32 in the interpreter too."""
+    reasons = _dispatch.triton_reasons(inputs)
+    if not reasons and any(tensor is not None and tensor.dtype == torch.float64 for tensor in inputs):
+        return ["it computes in float32, got float64"]
+    return reasons
+
+
 def _triton_kernels(folder: str) -> Any:
     return importlib.import_module(f"fastpose.ops.{folder}._triton_kernels")
 
 
 CPU = Place("cpu", _dispatch.cpu_reasons, lambda folder: _native.module().cpu, lambda tensor: torch.get_num_threads())
 CUDA = Place("cuda", _dispatch.cuda_reasons, lambda folder: _native.module().cuda, _stream)
-TRITON = Place("triton", _dispatch.triton_reasons, _triton_kernels, lambda tensor: 0)
+TRITON = Place("triton", _triton_reasons, _triton_kernels, lambda tensor: 0)
 
 
 class Kernels:
@@ -61,11 +69,14 @@ class Kernels:
     backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     double_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, any_size: bool = True) -> None:
+        """``any_size``: as in :class:`Backend`."""
         self.place = place
+        self.any_size = any_size
 
     def backend(self) -> Backend:
-        return Backend(self.place.name, self.reasons, self.forward, self.backward, self.double_backward)
+        orders = (self.forward, self.backward, self.double_backward)
+        return Backend(self.place.name, self.reasons, *orders, any_size=self.any_size)
 
     def reasons(self, inputs: Inputs, parameters: Parameters) -> list[str]:
         return self.place.reasons(inputs)

@@ -20,6 +20,7 @@ class Tile(NamedTuple):
 
 
 START = Tile(64, 64)
+ASKED = ("sm_90", 32, 256, torch.bfloat16, "tf32")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def calls(tiles):
 
     def call_of(order):
         def call():
-            return order, tiles.lookup("sm_90", 32, 256, torch.bfloat16, "tf32")
+            return order, tiles.lookup(*ASKED)
 
         return call
 
@@ -72,23 +73,33 @@ def clock(call):
 
 
 def test_search_finds_each_kernels_fastest_tile(tiles, calls):
-    name, first, best = _tune.search(tiles, calls, clock)
-    assert name == "sm_90 ck32 cv256 tf32"
+    first, best = _tune.search(tiles, ASKED, calls, clock)
     assert first == Tiles()
     assert best.forward == Tile(128, 32)
     assert all(getattr(best, kernel) == Tile(32, 32) for kernel in _tune.KERNELS[1:])
-    assert best.atomics
     assert best.one_sweep
 
 
 def test_lookup_is_put_back(tiles, calls):
     usual = tiles.lookup
-    _tune.search(tiles, calls, clock)
+    _tune.search(tiles, ASKED, calls, clock)
     assert tiles.lookup is usual
 
 
+def test_atomic_sums_are_chosen_only_where_they_are_allowed(tiles, calls):
+    assert not _tune.search(tiles, ASKED, calls, clock)[1].atomics
+    assert _tune.search(tiles, ASKED, calls, clock, atomics=True)[1].atomics
+
+
+def test_an_entry_with_atomic_sums_loses_them_where_they_are_not_allowed(tiles, calls):
+    tiles.lookup = lambda *_: Tiles(atomics=True)
+    first, best = _tune.search(tiles, ASKED, calls, clock)
+    assert first.atomics
+    assert not best.atomics
+
+
 def test_noise_changes_nothing(tiles, calls):
-    assert _tune.search(tiles, calls, lambda call: 1.0)[2] == Tiles()
+    assert _tune.search(tiles, ASKED, calls, lambda call: 1.0)[1] == Tiles()
 
 
 def test_candidates_that_fail_are_passed_over(tiles, calls):
@@ -98,7 +109,7 @@ def test_candidates_that_fail_are_passed_over(tiles, calls):
             raise RuntimeError("PTX assembler failed")
         return 1.0
 
-    assert _tune.search(tiles, calls, fails)[2] == Tiles()
+    assert _tune.search(tiles, ASKED, calls, fails)[1] == Tiles()
 
 
 def test_a_lost_gpu_ends_the_search(tiles, calls):
@@ -106,15 +117,19 @@ def test_a_lost_gpu_ends_the_search(tiles, calls):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        _tune.search(tiles, calls, lost)
+        _tune.search(tiles, ASKED, calls, lost)
 
 
-def test_an_entry_is_written_and_the_table_shows_before_and_after(tiles, calls, monkeypatch):
+@pytest.mark.parametrize("atomics", [False, True])
+def test_an_entry_is_written_and_the_table_shows_before_and_after(tiles, calls, monkeypatch, capsys, atomics):
     monkeypatch.setattr(_tune, "calls_of", lambda *_: calls)
     monkeypatch.setattr(_tune, "seconds", clock)
-    rows = _tune._tune_one(tiles, _tune.Size(16, 32, 256, 4096), "float32", "high", torch.device("cpu"))
+    size = _tune.Size(16, 32, 256, 4096)
+    rows = _tune._tune_one(tiles, size, "float32", "high", torch.device("cpu"), atomics=atomics)
+    assert capsys.readouterr().out == f"{size} float32 high: 24 candidates\n"
     assert list(tiles.written) == ["sm_90 ck32 cv256 tf32"]
     assert [row[-1].split(":")[0] for row in rows] == ["before", "after"]
+    assert ["atomic sums" in row[-1] for row in rows] == [False, atomics]
     assert float(rows[0][2]) > float(rows[1][2])
     assert rows[0][1] == "float32 high"
     assert torch.get_float32_matmul_precision() == "highest"

@@ -1,7 +1,7 @@
 // A stand-in for <cuda_runtime.h> that runs kernels on the CPU, so that the .cu sources themselves are tested where no
 // GPU is. Each thread of a block is a fiber; fibers switch only at barriers and shuffles, in an order that changes from
 // round to round, which brings a missing barrier to light. A barrier that some threads never reach is an error, as it
-// is one (a hang, or worse) on a GPU.
+// is one (a hang, or worse) on a GPU; so is an access of several bytes off their boundary.
 #pragma once
 
 #include <ucontext.h>
@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #define __global__
@@ -179,6 +180,15 @@ T exchange(T value, unsigned int source) {
 
 inline unsigned int lane() { return running->current % warpSize; }
 
+// The address of a T; a GPU stops at one that is not a multiple of its size, where the CPU goes on.
+template <class T>
+T* aligned(T* address) {
+    if (reinterpret_cast<uintptr_t>(address) % sizeof(T) != 0)
+        throw std::logic_error("emulated kernel: " + std::to_string(sizeof(T)) +
+                               " bytes are accessed at an address that is not a multiple of that");
+    return address;
+}
+
 }  // namespace emulation
 
 inline void __syncthreads() {
@@ -204,13 +214,13 @@ T __shfl_sync(unsigned int, T value, int source, int = warpSize) {
 // Cache hints mean nothing here.
 template <class T>
 T __ldg(const T* address) {
-    return *address;
+    return *emulation::aligned(address);
 }
 template <class T>
 T __ldcs(const T* address) {
-    return *address;
+    return *emulation::aligned(address);
 }
 template <class T>
 void __stcs(T* address, T value) {
-    *address = value;
+    *emulation::aligned(address) = value;
 }

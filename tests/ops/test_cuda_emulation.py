@@ -1,15 +1,18 @@
 """The CUDA kernels' own sources, run on the CPU (tests/emulation): against the reference and against the CPU kernels.
 
-What this cannot see: races between threads of a warp that an ordered emulation hides, alignment faults, speed.
+What this cannot see: races between threads of a warp that an ordered emulation hides, speed.
 """
 
 import math
+import os
+import shutil
+import subprocess
 
 import pytest
 import torch
 from comparing import assert_close, assert_no_missing_gradient
-from emulated import emulated_cuda, emulated_extension  # noqa: F401  fixtures
-from heatmap_cases import CASES, LAYOUTS, SHAPES, arrange, tensors_of, three_orders
+from emulated import CSRC, STANDIN, emulated_cuda, emulated_extension  # noqa: F401  fixtures
+from heatmap_cases import CASES, LAYOUTS, SHAPES, arrange, clamped_beside_the_step, tensors_of, three_orders
 
 from fastpose import _native, ops
 
@@ -36,6 +39,53 @@ def same(run, *, order=0, scale=0.0):
 def test_the_emulation_serves_cpu_tensors():
     assert _native.build_info()["cuda"] == "emulated"
     assert ops.explain("pairwise_descriptor", torch.zeros(1, 2, 2)).chosen == "cpu"
+
+
+ACCESSES = {
+    "load": "load<8>(data).bits.x",
+    "__ldcs": "__ldcs(reinterpret_cast<const uint4*>(data)).x",
+    "write": "(write(data, Pack<float, 8>{}), 0)",
+    "read_shared": "read_shared<4>(reinterpret_cast<const float*>(data)).at[0]",
+    "write_shared": "(write_shared(reinterpret_cast<float*>(data), Pack<float, 4>{}), 0)",
+}
+
+
+@pytest.fixture(scope="session")
+def accesses(emulated_extension, tmp_path_factory):  # noqa: F811  skips where nothing can be compiled
+    """A program that accesses 16 bytes at an offset: its arguments are the access's number and the offset."""
+    folder = tmp_path_factory.mktemp("accesses")
+    cases = "\n".join(f"    if (which == {i}) sum += {text};" for i, text in enumerate(ACCESSES.values()))
+    (folder / "accesses.cpp").write_text(f"""
+#include <cstdio>
+#include <cstdlib>
+#include "common/cuda_blocks.h"
+#include "common/cuda_launch.h"
+using namespace fastpose;
+alignas(16) char memory[64];
+void touch(int which, int offset) {{
+    BFloat16* data = reinterpret_cast<BFloat16*>(memory + offset);
+    double sum = 0;
+{cases}
+    memory[63] = static_cast<char>(sum);
+}}
+int main(int, char** given) {{
+    try {{
+        launch(CudaPlace{{}}, touch, 1, 1, std::atoi(given[1]), std::atoi(given[2]));
+    }} catch (const std::logic_error& error) {{
+        std::puts(error.what());
+    }}
+}}
+""")
+    compiler = os.environ.get("CXX") or next(name for name in ("c++", "g++") if shutil.which(name))
+    command = [*compiler.split(), "-std=c++20", f"-I{CSRC}", f"-I{STANDIN}", "accesses.cpp", "-o", "accesses"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "accesses"
+
+
+@pytest.mark.parametrize("which", range(len(ACCESSES)), ids=list(ACCESSES))
+def test_accesses_off_their_boundary_are_errors(accesses, which):
+    said = [subprocess.check_output([accesses, str(which), str(offset)], text=True) for offset in (16, 4)]
+    assert said == ["", "emulated kernel: 16 bytes are accessed at an address that is not a multiple of that\n"]
 
 
 # ------------------------------------------------------------------------------------------- three orders of heatmaps
@@ -288,12 +338,34 @@ def test_clamped_neighbourhoods_use_the_exact_scale_of_the_whole_plane():
         same(lambda backend: ops.decode_heatmaps(planes, method, kernel=7, backend=backend), scale=10.0)  # noqa: B023
 
 
+@pytest.mark.parametrize("method", ["dark", "dark_udp"])
+def test_pixels_that_the_step_does_not_use_may_be_clamped(method):
+    near, far = (ops.decode_heatmaps(clamped_beside_the_step(h), method, kernel=3, backend="cuda") for h in (0.8, 0.9))
+    assert torch.equal(near[0], far[0])
+
+
 @pytest.mark.parametrize("kernel", [1, 11, 41, 101])
 def test_blur_wider_than_the_plane(kernel):
     points = torch.tensor([[[4.3, 3.2], [0.2, 7.4], [60.0, 3.0]]], dtype=torch.float64)
     heatmaps = ops.render_gaussian_heatmaps(points, (8, 62), 1.0, backend="cpu")
     for method in ("dark", "dark_udp"):
         same(lambda backend: ops.decode_heatmaps(heatmaps, method, kernel=kernel, backend=backend))  # noqa: B023
+
+
+def test_taps_up_to_what_a_kernel_takes_as_arguments(emulated_extension):  # noqa: F811
+    planes = torch.rand(1, 2, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def decode(place, taps):
+        found = torch.zeros(1, 2, 2, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+        place.heatmap_decode(planes, "dark_udp", taps, INF, *found, 1 if place is emulated_extension.cpu else 0)
+        return found[0]
+
+    long = [1 / 981] * 981
+    assert_close(decode(emulated_extension.cuda, long), decode(emulated_extension.cpu, long), name="coordinates")
+    with pytest.raises(ValueError, match="taps: expected at most 981 numbers on a GPU, got 983; decode on the CPU"):
+        decode(emulated_extension.cuda, [1 / 983] * 983)
+    with pytest.raises(ValueError, match="taps: expected the same numbers in both directions"):
+        decode(emulated_extension.cuda, [0.5, 0.25, 0.25])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,11 +16,13 @@ TURING = _devices.Gpu("a Turing", (7, 5), 65536, 40)
 def gpu(monkeypatch):
     """Fake CUDA tensors on a device to be chosen: ``gpu(HOPPER)``, extension built with or without CUDA kernels."""
 
-    def appear(described, *, kernels=False, triton=True):
+    def appear(described, *, kernels=False, triton=True, problem=""):
         monkeypatch.setattr(_devices, "gpu", lambda index: described)
         monkeypatch.setattr(_dispatch, "INTERPRETED", False)
         monkeypatch.setattr(_dispatch, "TRITON", triton)
         monkeypatch.setattr(_native, "cuda_kernels", lambda: kernels)
+        monkeypatch.setattr(_native, "build_info", lambda: {"cuda_reason": "nvcc was not found"})
+        monkeypatch.setattr(_native, "cuda_problem", lambda: problem)
 
     with FakeTensorMode():
         yield appear
@@ -52,6 +54,32 @@ def test_gpu_that_triton_cannot_serve_gets_the_reference(gpu, described, dtype, 
     assert explanation.reasons["triton"] == [reason]
     with pytest.raises(ValueError, match=f"backend 'triton' cannot serve this call: {reason}"):
         ops.nonlocal_attention(*maps(dtype), backend="triton")
+
+
+@pytest.mark.parametrize(
+    ("choices", "chosen", "reason"),
+    [
+        ({"kernels": True}, "cuda", None),
+        ({}, "triton", "the extension was built without CUDA kernels (nvcc was not found)"),
+        ({"kernels": True, "problem": "the driver is too old"}, "triton", "the driver is too old"),
+        ({"triton": False}, "reference", "the extension was built without CUDA kernels (nvcc was not found)"),
+    ],
+)
+def test_gpu_tensors_of_heatmaps_and_descriptors_go_where_they_can(gpu, choices, chosen, reason):
+    gpu(HOPPER, **choices)
+    for operation, shape in (("flip_average", (2, 3, 8, 8)), ("pairwise_descriptor", (2, 5, 3))):
+        explanation = ops.explain(operation, torch.empty(shape, device="cuda"))
+        assert explanation.chosen == chosen
+        assert reason is None or explanation.reasons["cuda"] == [reason]
+
+
+def test_gpu_decoding_with_more_taps_than_cuda_takes_goes_to_triton(gpu):
+    gpu(HOPPER, kernels=True)
+    planes = torch.empty(2, 3, 8, 8, device="cuda")
+    assert ops.explain("decode_heatmaps", planes, method="dark", kernel=981, max_step=1.0).chosen == "cuda"
+    explanation = ops.explain("decode_heatmaps", planes, method="dark", kernel=983, max_step=1.0)
+    assert explanation.chosen == "triton"
+    assert explanation.reasons["cuda"] == ["it serves a kernel of at most 981 taps, got 983"]
 
 
 def test_gpu_results_have_the_shapes_and_layouts_that_kernels_write(gpu):

@@ -106,3 +106,53 @@ def test_second_derivative_of_an_absent_joint_is_zero_whatever_arrives():
     (second,) = torch.autograd.grad(first.sum(), points)
     assert torch.equal(first, torch.zeros_like(first))
     assert torch.equal(second, torch.zeros_like(second))
+
+
+def test_gradients_with_the_negative_bit_are_not_read_with_the_wrong_sign():
+    def gradient(backend):
+        points = keypoints().requires_grad_()
+        heatmaps = ops.render_gaussian_heatmaps(points, (8, 8), 1.0, backend=backend)
+        wave = torch.complex(torch.zeros_like(heatmaps), heatmaps).conj()
+        weight = torch.linspace(0, 1, heatmaps.numel()).view_as(heatmaps) * (1 + 2j)
+        return torch.autograd.grad((wave * weight).real.square().sum(), points)[0]
+
+    assert_close(gradient("cpu"), gradient("reference"))
+
+
+def test_transforms_leave_nothing_behind_in_what_is_remembered():
+    def loss(points):
+        return ops.heatmap_mse_loss(torch.ones(1, 2, 9, 7), points, 1.7)
+
+    torch.func.grad(loss)(keypoints())
+    assert torch.isfinite(loss(keypoints()))
+
+
+def test_remembered_sigmas_of_inference_serve_training():
+    with torch.inference_mode():
+        ops.render_gaussian_heatmaps(keypoints(), (8, 8), 1.9)
+    points = keypoints().requires_grad_()
+    ops.render_gaussian_heatmaps(points, (8, 8), 1.9).sum().backward()
+    assert torch.isfinite(points.grad).all()
+
+
+def test_a_compiled_loss_serves_every_batch_size_with_one_graph():
+    torch._dynamo.reset()
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda p, k: ops.heatmap_mse_loss(p, k, 1.0), dynamic=True, fullgraph=True, backend=count)
+    for batch in range(2, 9):
+        planes, points = torch.rand(batch, 2, 8, 8), torch.rand(batch, 2, 2) * 8
+        assert_close(compiled(planes, points), ops.heatmap_mse_loss(planes, points, 1.0))
+    assert len(graphs) <= 2
+
+
+def test_a_graph_that_is_recorded_by_running_holds_the_operations():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    points = keypoints()
+    graph = make_fx(lambda p: ops.render_gaussian_heatmaps(p, (8, 8), 1.0))(points)
+    assert_close(graph(points), ops.render_gaussian_heatmaps(points, (8, 8), 1.0))

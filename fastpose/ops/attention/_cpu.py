@@ -31,10 +31,11 @@ def _scaled(query: Tensor, scale: float) -> Tensor:
 
 
 def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    query, key, value = (_wide(tensor) for tensor in inputs)
+    dtype = inputs[2].dtype
+    query, key, value = inputs if dtype in (torch.float32, torch.float64) else map(_wide, inputs)
     out, lse = empty_results((query, key, value), parameters)
     _native.module().cpu.attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
-    return out.to(inputs[2].dtype), lse
+    return out if out.dtype == dtype else out.to(dtype), lse
 
 
 def backward(

@@ -92,39 +92,36 @@ def lookup(gpu: Gpu, key_channels: int, value_channels: int, dtype: torch.dtype,
 def _lookup(gpu: Gpu, ck: int, cv: int, dtype: torch.dtype, precision: str, table: str | None) -> Tiles:
     name = key(gpu, ck, cv, dtype, precision)
     for path in (user_table(), Path(__file__).with_name("tiles.json")):
-        if path.is_file() and name in (entries := read_table(path)):
+        if path is not None and path.is_file() and name in (entries := read_table(path)):
             return entries[name]
     return rule(gpu, ck, cv, dtype)
 
 
 def rule(gpu: Gpu, key_channels: int, value_channels: int, dtype: torch.dtype) -> Tiles:
-    """Cautious tiles for a size that no table holds: operands within shared memory, sums within the registers."""
-    wide = padded(value_channels)
-    half = dtype.itemsize == 2
-    roomy = gpu.shared_memory >= 200 << 10
-    side = 64 if wide <= 256 and (half or wide <= 128) else 32
-    keys = side if half and roomy else side // 2
-    small = wide <= 64
-    warps = 4 if small else 8
-    stages = 2 if roomy and half else 1
-    return Tiles(
-        forward=Tile(128 if small else side, 32 if not half else 64, warps, 2),
-        rows=Tile(side, keys, warps, stages),
-        columns=Tile(keys, side, warps, stages),
-        means=Tile(64, 64 if half else 32, 4, 2),
-        second_rows=Tile(side, max(16, keys // 2), warps, stages),
-        second_columns=Tile(max(16, keys // 2), side, warps, stages),
-    )
+    """Cautious tiles for a size that no table holds: small enough for every GPU that is served."""
+    narrow = padded(key_channels) <= 64
+    if dtype.itemsize == 2:
+        side, streamed, depth = (64, 32, 64) if narrow else (32, 32, 32)
+        rows, columns = Tile(side, streamed, 4, 1, depth, 64), Tile(streamed, side, 4, 1, depth, 64)
+        return Tiles(rows, rows, columns, rows, rows, columns, one_sweep=False)
+    plain = Tile(32, 16, 4, 1, 32, 64) if narrow else Tile(16, 16, 4, 1, 32, 64)
+    small = Tile(16, 16, 4, 1, 32, 64)
+    return Tiles(plain, plain, plain, plain, small, small, one_sweep=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables
 
 
-def user_table() -> Path:
-    """Path of the user's own table, which may not exist yet."""
-    chosen = os.environ.get(USER_TABLE)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else cache / "fastpose" / "tiles.json"
+def user_table() -> Path | None:
+    """Path of the user's own table, which may not exist yet; None where a user has no folder that can be read."""
+    if chosen := os.environ.get(USER_TABLE):
+        return Path(chosen)
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastpose" / "tiles.json"
+        path.is_file()
+    except (OSError, RuntimeError):
+        return None
+    return path
 
 
 def read_table(path: Path) -> dict[str, Tiles]:
@@ -154,8 +151,9 @@ def write_entry(path: Path, name: str, tiles: Tiles) -> None:
 def _tiles(entry: dict[str, Any]) -> Tiles:
     kernels = {kernel: Tile(*(int(number) for number in entry[kernel])) for kernel in KERNELS}
     for kernel, tile in kernels.items():
-        if any(side < 16 or side & side - 1 for side in tile[:2]) or tile.warps not in (1, 2, 4, 8, 16):
-            raise ValueError(f"{kernel} {list(tile)}, where sides and warps are powers of two and sides at least 16")
+        sizes = (tile.queries, tile.keys, tile.depth, tile.chunk)
+        if any(size < 16 or size & (size - 1) for size in sizes) or tile.warps not in (1, 2, 4, 8, 16):
+            raise ValueError(f"{kernel} {list(tile)}, where sizes (16 at least) and warps are powers of two")
     forward, rows, columns, means, second_rows, second_columns = kernels.values()
     flags = (bool(entry[name]) for name in ("one_sweep", "atomics"))
     return Tiles(forward, rows, columns, means, second_rows, second_columns, *flags)
@@ -168,13 +166,14 @@ def candidates(gpu: Gpu, key_channels: int, value_channels: int, dtype: torch.dt
     chunks of the value channels compute the logits again, which costs less than tiles of 16 positions do.
     """
     wide = padded(value_channels)
-    warps = {128: (8,), 64: (4, 8), 32: (4,)}
+    warps = {128: (8,), 64: (4, 8), 32: (4, 8), 16: (4,)}
     for kernel in KERNELS:
         summing = kernel in ("forward", "columns", "second_rows", "second_columns")
         whole = kernel in ("forward", "means")  # no product over all value channels
         chunks = [chunk for chunk in (256, 128, 64) if chunk <= max(wide, 64)] if summing else [256]
-        depths = [depth for depth in (256, 64, 32) if depth <= wide] if not whole else [512]
-        for resident, sizes in product((128, 64, 32), ((64, 32), (16,))):
+        depths = [512] if whole else sorted({min(depth, wide) for depth in (256, 64, 32)}, reverse=True)
+        for resident, sizes in product((128, 64, 32, 16), ((64, 32), (16,))):
             for chunk, streamed, depth, count in product(chunks, sizes, depths, warps[resident]):
                 queries, keys = (streamed, resident) if kernel.endswith("columns") else (resident, streamed)
-                yield kernel, Tile(queries, keys, count, 2, depth, chunk)
+                stages = 2 if resident > 32 else 1  # small tiles are for what hardly fits
+                yield kernel, Tile(queries, keys, count, stages, depth, chunk)

@@ -36,7 +36,7 @@ def reasons(inputs: Inputs, parameters: Parameters) -> list[str]:
         found.append(f"it serves at most {VALUE_CHANNELS} value channels, got {value.shape[1]}")
     if query.shape[0] > BATCH:
         found.append(f"it serves batches of at most {BATCH}, got {query.shape[0]}")
-    if any(_span(tensor) >= SPAN for tensor in inputs[:3]):
+    if any(_span(tensor) >= SPAN for tensor in inputs[:4]) or value.shape[1] * query.shape[2] >= SPAN:
         found.append("it serves samples that reach over less than 2^31 elements")
     return found
 
@@ -97,6 +97,8 @@ class Call:
         """The tensor (B, C, N) as the kernels take it; None stays None."""
         if tensor is None:
             return None
+        if _span(tensor) >= SPAN:  # a gradient of odd strides: inputs and results are known to reach less far
+            tensor = tensor.contiguous()
         batch, channel, position = tensor.stride()
         return self.kernels.Map(tensor, batch, position, channel)
 
@@ -369,13 +371,13 @@ def residual_double_backward(
     (grad,) = grads
     call = Call(query, key, value, *parameters)
     *of_maps, cot_residual, cot_gamma = cotangents
-    of_inputs = list(_zeros(inputs, needs[:5]))
-    of_grad = torch.zeros_like(grad)
     if not call.empty and any(cotangent is not None for cotangent in of_maps):
         second = Second(call, (query, key, value, grad), (out, lse), tuple(of_maps), gamma)
-        *of_inputs[:3], of_grad = second.gradients(needs[:3])
-        if needs[4]:
-            of_inputs[4] = second.products.sum().to(gamma.dtype).reshape(gamma.shape)
+        *of_inputs, of_grad = second.gradients(needs[:3])
+        of_gamma = second.products.sum().to(gamma.dtype).reshape(gamma.shape) if needs[4] else None
+        of_inputs += [*_zeros(inputs[3:4], needs[3:4]), of_gamma]
+    else:
+        of_inputs, of_grad = list(_zeros(inputs, needs[:5])), torch.zeros_like(grad)
     if not call.empty and cot_gamma is not None:
         delta = _row_products(call, grad, out)
         first = _first(call, key, value, grad, lse, delta, cot_gamma, needs[:3])

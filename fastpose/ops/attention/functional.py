@@ -34,6 +34,8 @@ _residual = Differentiable(
         parameters=(("scale", "float"),),
         outputs=1,
         results=3,
+        reads=(1, 2),
+        unread=("residual",),
     ),
     allocate=_maps.empty_residual_results,
 )

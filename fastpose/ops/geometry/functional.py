@@ -9,10 +9,10 @@ from fastpose.ops._autograd import Differentiable, Signature
 from fastpose.ops._dispatch import Operation
 from fastpose.ops.geometry import _results
 
-OPERATION = Operation("pairwise_descriptor", "geometry", "cpu", "cuda", "reference")
+OPERATION = Operation("pairwise_descriptor", "geometry", "cpu", "cuda", "triton", "reference")
 _descriptor = Differentiable(
     OPERATION,
-    Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1, reads_results=False),
+    Signature(inputs=("joints",), differentiable=("joints",), parameters=(), outputs=1, results=1, reads=()),
     allocate=_results.empty_results,
 )
 
@@ -22,7 +22,7 @@ def pairwise_descriptor(joints: Tensor, *, backend: str = "auto") -> Tensor:
 
     Args:
         joints: (B, P, D) coordinates, D = 2 or 3, in any unit.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         (B, 2D, P, P): with d = joints[:, i] - joints[:, j], channels dx, dy(, dz) at [i, j] (antisymmetric), then dx^2,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastpose import _checks
+from fastpose.ops._dispatch import ordinary
 from fastpose.ops.heatmap import _profiles
 
 _WIDTHS: dict[tuple[Any, ...], Tensor] = {}  # tensors filled with one sigma
@@ -56,25 +57,24 @@ def _widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -
 
 
 def _constant_widths(keypoints: Tensor, sigma: float, arithmetic: torch.dtype) -> Tensor:
-    """One sigma for all joints (B, K), remembered: to fill it costs a launch, and the call should cost one in all.
+    """One sigma for all joints (B, K), remembered: to fill it costs a launch, and rendering should cost one in all.
 
-    Remembered by stream, on which later calls come after the filling. What is made in a CUDA graph's capture belongs
-    to the graph, and what is made in inference mode to it, so that neither is kept for others.
+    Remembered by stream, on which later calls come after the filling, and only where nothing of torch looks on. A CUDA
+    graph fills its own: it must not depend on memory that is not its.
     """
     shape = keypoints.shape[:2]
-    if type(keypoints) is not Tensor or torch.compiler.is_compiling():
-        return keypoints.new_full((), sigma, dtype=arithmetic).expand(shape)
     device = keypoints.device
+    if not ordinary((keypoints,)) or (keypoints.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return keypoints.new_full((), sigma, dtype=arithmetic).expand(shape)
     stream = torch._C._cuda_getCurrentRawStream(device.index) if keypoints.is_cuda else 0
     key = (sigma, shape, arithmetic, device, stream)
     widths = _WIDTHS.get(key)
     if widths is None:
         with torch.inference_mode(False):
             widths = torch.full((), sigma, dtype=arithmetic, device=device).expand(shape)
-        if not (keypoints.is_cuda and torch.cuda.is_current_stream_capturing()):
-            if len(_WIDTHS) >= 64:
-                _WIDTHS.clear()
-            _WIDTHS[key] = widths
+        if len(_WIDTHS) >= 64:
+            _WIDTHS.clear()
+        _WIDTHS[key] = widths
     return widths
 
 

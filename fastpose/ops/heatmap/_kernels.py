@@ -94,31 +94,48 @@ def _partials(prediction: Tensor) -> Tensor:
 
 
 class _Loss(_Heatmaps):
+    """The kernels multiply by a factor instead of dividing."""
+
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
         (total,) = empty_loss(inputs, parameters)
-        self.run("heatmap_mse_loss", total, *inputs, *parameters, _partials(inputs[0]), total)
+        profile, divisor = parameters
+        self.run("heatmap_mse_loss", total, *inputs, profile, 1 / divisor, _partials(inputs[0]), total)
         return (total,)
 
     def backward(
         self, inputs: Inputs, results: Inputs, grads: Inputs, needs: Needs, parameters: Parameters
     ) -> Gradients:
         gradients = empty(inputs[:3], needs)
-        self.run("heatmap_mse_loss_bwd", grads[0], *inputs, *parameters, grads[0], *gradients)
+        profile, divisor = parameters
+        self.run("heatmap_mse_loss_bwd", grads[0], *inputs, profile, 1 / divisor, grads[0], *gradients)
         return tuple(gradients)
 
     def double_backward(
         self, inputs: Inputs, results: Inputs, grads: Inputs, cotangents: Inputs, needs: Needs, parameters: Parameters
     ) -> Gradients:
         gradients = empty((*inputs[:3], grads[0]), (True,) * 4)
+        profile, divisor = parameters
         results = (*gradients[:3], _partials(inputs[0]), gradients[3])
-        self.run("heatmap_mse_loss_bwd2", grads[0], *inputs, *parameters, grads[0], *cotangents, *results)
+        self.run("heatmap_mse_loss_bwd2", grads[0], *inputs, profile, 1 / divisor, grads[0], *cotangents, *results)
         return kept(gradients, needs)
 
 
 # ---------------------------------------------------------------------------------------------------------- decoding
 
 
+MOST_TAPS = 981  # csrc/heatmap/heatmap.h: more do not fit the arguments of a CUDA kernel
+
+
 class _Decode(_Heatmaps):
+    def __init__(self, place: Place) -> None:
+        super().__init__(place, any_size=place.name != "cuda")
+
+    def reasons(self, inputs: Inputs, parameters: Parameters) -> list[str]:
+        found = self.place.reasons(inputs)
+        if self.place.name == "cuda" and len(parameters) > 1 and parameters[1] > MOST_TAPS:
+            found.append(f"it serves a kernel of at most {MOST_TAPS} taps, got {parameters[1]}")
+        return found
+
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
         method, kernel, max_step = parameters
         results = empty_points(inputs, parameters)

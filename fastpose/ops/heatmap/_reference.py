@@ -75,15 +75,15 @@ def _render_depth(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
 
 
 def _loss(inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
-    """factor * sum over the elements of weight * (prediction - target)^2; planes of weight 0 are not looked at."""
+    """Sum over the elements of weight * (prediction - target)^2 / divisor; planes of weight 0 are not looked at."""
     prediction, keypoints, sigma, visible, weight = inputs  # (B, S, K, H, W), ..., (B, S, K)
-    profile, factor = parameters
+    profile, divisor = parameters
     target = planes(keypoints, sigma, visible, prediction.shape[-2:], profile)[:, None]  # (B, 1, K, H, W)
     difference = prediction.to(wide(prediction.dtype)) - target
     if weight is None:
-        return (factor * difference.square().sum(),)
+        return (difference.square().sum() / divisor,)
     weights = weight[..., None, None]
-    return (factor * (weights * torch.where(weights == 0, 0.0, difference).square()).sum(),)
+    return ((weights * torch.where(weights == 0, 0.0, difference).square()).sum() / divisor,)
 
 
 # ----------------------------------------------------------------------------------------------------------- decoding

@@ -18,15 +18,13 @@ METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
 _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype", "ScalarType"))
 
-RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "cuda", "reference")
+RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "cuda", "triton", "reference")
 _render = Differentiable(
     RENDER,
-    Signature(
-        ("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1, reads_results=False
-    ),
+    Signature(("keypoints", "sigma", "visible?"), ("keypoints", "sigma"), _SIZE, outputs=1, results=1, reads=()),
     allocate=_results.empty_heatmaps,
 )
-RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "cuda", "reference")
+RENDER_DEPTH = Operation("render_depth_maps", "heatmap", "cpu", "cuda", "triton", "reference")
 _render_depth = Differentiable(
     RENDER_DEPTH,
     Signature(
@@ -35,36 +33,36 @@ _render_depth = Differentiable(
         _SIZE,
         outputs=1,
         results=1,
-        reads_results=False,
+        reads=(),
     ),
     allocate=_results.empty_heatmaps,
 )
-LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "cuda", "reference")
+LOSS = Operation("heatmap_mse_loss", "heatmap", "cpu", "cuda", "triton", "reference")
 _loss = Differentiable(
     LOSS,
     Signature(
         inputs=("prediction", "keypoints", "sigma", "visible?", "weight?"),
         differentiable=("prediction", "keypoints", "sigma"),
-        parameters=(("profile", "str"), ("factor", "float")),
+        parameters=(("profile", "str"), ("divisor", "SymInt")),
         outputs=1,
         results=1,
-        reads_results=False,
+        reads=(),
     ),
     allocate=_results.empty_loss,
 )
-DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "cuda", "reference")
+DECODE = Operation("decode_heatmaps", "heatmap", "cpu", "cuda", "triton", "reference")
 _decode = Differentiable(
     DECODE,
     Signature(("heatmaps",), (), (("method", "str"), ("kernel", "int"), ("max_step", "float")), outputs=2, results=2),
     allocate=_results.empty_points,
 )
-SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "cuda", "reference")
+SOFTARGMAX = Operation("softargmax", "heatmap", "cpu", "cuda", "triton", "reference")
 _softargmax = Differentiable(
     SOFTARGMAX,
     Signature(("heatmaps",), ("heatmaps",), (("beta", "float"),), outputs=2, results=3),
     allocate=_results.empty_soft_points,
 )
-FLIP = Operation("flip_average", "heatmap", "cpu", "cuda", "reference")
+FLIP = Operation("flip_average", "heatmap", "cpu", "cuda", "triton", "reference")
 _flip = Differentiable(
     FLIP,
     Signature(
@@ -73,7 +71,7 @@ _flip = Differentiable(
         (("permutation", "int[]"),),
         outputs=1,
         results=1,
-        reads_results=False,
+        reads=(),
     ),
     allocate=_results.empty_average,
 )
@@ -110,7 +108,7 @@ def render_gaussian_heatmaps(
             "binary": 1 at the nearest pixel (system 003).
         out: (B, K, H, W) to draw into and return, of the keypoints' dtype or (but for float64) 16 bits; strides without
             overlap. Reused memory is far faster than fresh memory. Not differentiable.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         (B, K, H, W) of the keypoints' dtype; arithmetic in float32 (float64 for float64).
@@ -157,7 +155,7 @@ def render_depth_maps(
         profile: depth times this footprint: "patch": 1 in the square of +-3 sigma around the nearest pixel;
             "constant": 1 on the whole plane; or a profile of :func:`render_gaussian_heatmaps`: "gaussian" fades the
             depth out with the distance, "binary" marks one pixel.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         (B, K, H, W) of the keypoints' dtype. Planes of invisible, non-finite or far joints and of non-finite depths are
@@ -239,7 +237,7 @@ def heatmap_mse_loss(
             weight 0 is not read: NaN in it does no harm.
         reduction: "mean" over the elements of the prediction (weights do not change the divisor; S stacks give the mean
             of the S losses), "sum", or "none".
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         a scalar in float32 (float64 for float64 predictions), also under autocast and for 16-bit predictions; for
@@ -269,7 +267,7 @@ def heatmap_mse_loss(
     )
     if reduction == "none":
         return _squared_errors(inputs, profile, backend).view(prediction.shape)
-    parameters = (profile, 1 / max(prediction.numel(), 1) if reduction == "mean" else 1.0)
+    parameters = (profile, max(prediction.numel(), 1) if reduction == "mean" else 1)
     (total,) = _loss(LOSS.choose(backend, inputs, parameters), inputs, parameters)
     return total
 
@@ -319,7 +317,7 @@ def decode_heatmaps(
         beta: sharpness of "softargmax".
         max_step: a "dark" step that is longer than this on either axis leaves the cell in which the expansion holds and
             is not taken; 1 is a good guard. By default every finite step is taken, as in MMPose.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         coordinates (B, K, 2) as (x, y) in heatmap pixels and scores (B, K), the largest finite value of the plane; both
@@ -349,7 +347,7 @@ def decode_heatmaps(
         coordinates, scores = _softargmax(chosen, (heatmaps,), (float(beta),))
         return coordinates, scores.detach()
     parameters = (method, kernel, math.inf if max_step is None else float(max_step))
-    inputs = (heatmaps.detach(),)
+    inputs = (heatmaps.detach() if heatmaps.requires_grad else heatmaps,)
     coordinates, scores = _decode(DECODE.choose(backend, inputs, parameters), inputs, parameters)
     return coordinates, scores
 
@@ -365,7 +363,7 @@ def flip_average(
         heatmaps: (B, K, H, W) of the image.
         flipped: (B, K, H, W) of the image mirrored left to right.
         pairs: (left, right) joints that change places in a mirror, for example ``skeletons.MPII.flip_pairs``.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu", "cuda" or "triton".
 
     Returns:
         (B, K, H, W) in the dtype of the heatmaps; 16-bit values are averaged in float32.

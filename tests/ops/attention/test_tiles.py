@@ -37,7 +37,7 @@ def test_triton_own_entry_goes_first_and_survives_a_second_one(table):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"a": 1}', '{"a": {"forward": [16, 17, 4, 1, 16, 16]}}', "\x00\xff"]
+    "content", ["", "{", "[]", '{"a": 1}', '{"a": {"forward": [16, 16, 4, 1, 16, 0]}}', "\x00\xff"]
 )
 def test_triton_broken_table_is_named_in_one_sentence(table, content):
     table.parent.mkdir()
@@ -56,6 +56,23 @@ def test_triton_every_size_has_tiles(gpu, channels, dtype):
     tiles = _tiles.lookup(gpu, *channels, dtype, "tf32x3" if dtype == torch.float32 else "tf32")
     for kernel in _tiles.KERNELS:
         assert min(tiles[kernel][:2]) >= 16
+
+
+def test_triton_table_of_a_user_without_a_folder_is_passed_over(monkeypatch):
+    def nowhere():
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv(_tiles.USER_TABLE, raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(_tiles.Path, "home", nowhere)
+    assert _tiles.user_table() is None
+    assert _tiles.lookup(NEWER, 24, 48, torch.float16, "tf32").forward
+
+
+@pytest.mark.parametrize("value_channels", [1, 16, 40, 512])
+def test_triton_every_kernel_has_candidates(value_channels):
+    found = {kernel for kernel, _ in _tiles.candidates(HOPPER, 8, value_channels, torch.float32)}
+    assert found == set(_tiles.KERNELS)
 
 
 def test_triton_candidates_name_known_kernels_and_powers_of_two():

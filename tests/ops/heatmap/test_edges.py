@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from comparing import assert_close
+from heatmap_cases import clamped_beside_the_step
 
 from fastpose import ops
 
@@ -171,6 +172,15 @@ def test_clamped_neighbourhoods_use_the_exact_scale_of_the_whole_plane():
         expected, _ = ops.decode_heatmaps(planes, method, kernel=7, backend="reference")
         assert (expected - torch.tensor([11.0, 8.0])).any()
         assert_close(found, expected, scale=10.0)
+
+
+@pytest.mark.parametrize("method", ["dark", "dark_udp"])
+def test_pixels_that_the_step_does_not_use_may_be_clamped(method):
+    """Then the scale of the whole plane, which differs here, still cancels and need not be found."""
+    near, far = (ops.decode_heatmaps(clamped_beside_the_step(h), method, kernel=3, backend="cpu") for h in (0.8, 0.9))
+    expected, _ = ops.decode_heatmaps(clamped_beside_the_step(0.9), method, kernel=3, backend="reference")
+    assert torch.equal(near[0], far[0])
+    assert_close(far[0], expected)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 11, 41])

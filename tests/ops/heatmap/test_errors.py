@@ -157,6 +157,25 @@ def test_extension_checks_before_it_touches_memory():
         native.heatmap_decode(PLANES, "dark", [0.5, 0.5], 1.0, *decode[4:])
 
 
+@pytest.mark.parametrize("name", ["cot_prediction", "grad_prediction"])
+def test_all_planes_of_a_call_have_one_rank(name):
+    """(B, K, H, W) beside (B, S, K, H, W) has no stacks to address."""
+    native = _native.module().cpu
+    prediction, stacked, number = PLANES[:, None].repeat(1, 2, 1, 1, 1), torch.zeros(2, 2, 3, 4, 5), torch.ones(())
+    joints = (POINTS, torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool), None, "gaussian", 1.0, number)
+    planes = {"cot_prediction": stacked, "grad_prediction": stacked.clone(), name: PLANES.clone()}
+    with pytest.raises(ValueError, match=rf"{name}: expected \(2, 2, 3, 4, 5\), got \(2, 3, 4, 5\)"):
+        native.heatmap_mse_loss_bwd2(
+            prediction, *joints, planes["cot_prediction"], None, None, planes["grad_prediction"], None, None,
+            torch.zeros(2, 3, dtype=torch.float64), number.clone(), 1,
+        )  # fmt: skip
+    if name == "grad_prediction":
+        with pytest.raises(ValueError, match=rf"{name}: expected \(2, 2, 3, 4, 5\), got"):
+            native.heatmap_mse_loss_bwd(prediction, *joints, PLANES.clone(), None, None, 1)
+    with pytest.raises(ValueError, match=r"direct: expected \(2, 3, 4, 5\), got \(2, 1, 3, 4, 5\)"):
+        native.flip_average(PLANES[:, None], PLANES, [0, 1, 2], PLANES.clone(), 1)
+
+
 def test_explain_names_the_backend():
     assert ops.explain("render_gaussian_heatmaps", POINTS).chosen == "cpu"
     assert ops.explain("decode_heatmaps", PLANES.to("meta")).chosen == "reference"

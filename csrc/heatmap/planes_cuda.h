@@ -19,9 +19,9 @@ namespace {
 template <class T>
 constexpr T infinity = std::numeric_limits<T>::infinity();
 
-constexpr int least_threads = 64, most_threads = 256;
-constexpr int64_t most_blocks = 2147483647;  // of a grid
-constexpr int at_once = 4;                   // packs that a thread asks for before it uses the first
+constexpr int least_plane_threads = 64, most_plane_threads = 256;  // of a block
+constexpr int64_t most_blocks = 2147483647;                        // of a grid
+constexpr int at_once = 4;  // packs that a thread asks for before it uses the first
 
 // -------------------------------------------------------------------------------------------- the pixels of a plane
 
@@ -40,8 +40,8 @@ __device__ __forceinline__ Plane<E> plane_of(const Planes& planes, const Sizes& 
             static_cast<int>(size.height)};
 }
 
-// What one launch decodes, a block for each plane: all joints of the batch's elements from `first` on.
-struct Launch {
+// Which plane a block has: there is one for each joint of the batch's elements from `first` on.
+struct PlaneGrid {
     int64_t first;
     unsigned int joints;
     bool grouped;  // whether pixels can be accessed in packs of wide<E>
@@ -111,7 +111,7 @@ __device__ __forceinline__ Peak<T> higher(const Peak<T>& a, const Peak<T>& b) {
 // The highest peak of a block's threads, for every thread. All of them must call it.
 template <class T>
 __device__ __forceinline__ Peak<T> block_peak(Peak<T> peak) {
-    __shared__ Peak<T> of_warps[most_threads / warp_threads];
+    __shared__ Peak<T> of_warps[most_plane_threads / warp_threads];
 #pragma unroll
     for (int distance = warp_threads / 2; distance > 0; distance /= 2)
         peak = higher(peak, Peak<T>{__shfl_xor_sync(0xffffffffu, peak.value, distance),
@@ -156,21 +156,23 @@ dim3 threads_for(const Sizes& size, int pack) {
                                     std::to_string(size.joints) + ", " + std::to_string(size.height) + " and " +
                                     std::to_string(size.width) + "; decode on the CPU");
     const int64_t wanted = size.height * size.width / (pack * at_once);
-    int threads = least_threads;
-    while (threads < most_threads && threads < wanted) threads *= 2;
+    int threads = least_plane_threads;
+    while (threads < most_plane_threads && threads < wanted) threads *= 2;
     return dim3(static_cast<unsigned int>(threads));
 }
 
 // Starts a block for each plane of `joints` joints; more than a grid holds are split along the batch.
 template <class E, class Kernel, class Parameters, class... Rest>
 void start(CudaPlace place, Kernel kernel, int64_t joints, const Parameters& p, bool grouped, const Rest&... rest) {
+    // Drivers before R530 take no more.
+    static_assert(sizeof(Parameters) + sizeof(PlaneGrid) + (sizeof(Rest) + ... + 0) <= 4096, "arguments of a kernel");
     if (joints == 0) return;
     const dim3 threads = threads_for(p.size, grouped ? wide<E> : 1);
     const int64_t most = most_blocks / joints;
     for (int64_t first = 0; first < p.size.batch; first += most) {
         const int64_t count = std::min(most, p.size.batch - first);
-        const Launch at{first, static_cast<unsigned int>(joints), grouped};
-        launch(place, kernel, dim3(static_cast<unsigned int>(count * joints)), threads, p, at, rest...);
+        const PlaneGrid grid{first, static_cast<unsigned int>(joints), grouped};
+        launch(place, kernel, dim3(static_cast<unsigned int>(count * joints)), threads, p, grid, rest...);
     }
 }
 

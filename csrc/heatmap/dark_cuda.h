@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "heatmap/planes.h"
+#include "heatmap/planes_cuda.h"
 
 namespace fastpose::heatmap::cuda {
 namespace {
@@ -19,7 +19,7 @@ struct Taps {
     __device__ __forceinline__ double at(int i) const { return half[i <= kernel / 2 ? i : kernel - 1 - i]; }
 };
 
-constexpr int few_taps = 32, many_taps = 512;  // 63 and 1023 numbers
+constexpr int few_taps = 32, many_taps = (most_taps + 1) / 2;  // halves of 63 and of most_taps numbers
 
 constexpr int blurred_rows = 5, blurred_columns = 32;  // pixels that a block blurs together
 constexpr int gathered_columns = 64;
@@ -100,6 +100,7 @@ struct Clamp {
 
 // The 5 x 5 pixels about the peak; those of the inner 3 x 3 that lie beyond the plane repeat its border for "dark_udp".
 struct Stencil {
+    bool udp = false;
     int left = 1, right = 3, top = 1, bottom = 3;  // of the inner 3 x 3, those on the plane
 
     __device__ __forceinline__ static int inner(int i, int first, int last) {
@@ -112,12 +113,13 @@ struct Stencil {
     }
 };
 
-// Whether no logarithm of the stencil can meet a clamp. Then the factor that brings the blurred plane to its old
-// maximum cancels in all differences: it is at least 1, and at most peak / blurred peak.
+// Whether no logarithm that the step looks at can meet a clamp. Then the factor that brings the blurred plane to its
+// old maximum cancels in all differences: it is at least 1, and at most peak / blurred peak.
 __device__ __forceinline__ bool inside_clamp(const Stencil& stencil, const BlurMemory& memory, double peak,
                                              const Clamp& clamp) {
     double least = memory.blurred[2][2], most = least;
     for (int i = 0; i < 25; ++i) {
+        if (!step_uses(stencil.udp, i / 5, i % 5)) continue;
         const double value = stencil.at(memory, i / 5, i % 5);
         least = fmin(least, value);
         most = fmax(most, value);
@@ -152,7 +154,7 @@ __device__ __forceinline__ Step refine_dark(const Decode<T>& p, const Plane<cons
     if (!(peak.value > 0) || !(udp || inside)) return {};
     const Clamp clamp = udp ? Clamp{1e-3, 50} : Clamp{1e-10, infinity<double>};
     Stencil stencil;
-    if (udp) stencil = {x == 0 ? 2 : 1, x == right ? 2 : 3, y == 0 ? 2 : 1, y == bottom ? 2 : 3};
+    if (udp) stencil = {true, x == 0 ? 2 : 1, x == right ? 2 : 3, y == 0 ? 2 : 1, y == bottom ? 2 : 3};
     logarithms_about(plane, x, y, static_cast<double>(peak.value), stencil, clamp, taps, memory);
     return udp ? dark_udp_step(memory.logarithms, p.max_step) : dark_step(memory.logarithms, p.max_step);
 }
@@ -168,12 +170,13 @@ Taps<count> half_of(const Decode<T>& p) {
 
 template <class T>
 void check_taps(const Decode<T>& p) {
-    bool symmetric = p.kernel < 2 * many_taps;
-    for (int64_t i = 0; symmetric && i < p.kernel / 2; ++i) symmetric = p.taps[i] == p.taps[p.kernel - 1 - i];
-    if (!symmetric)
-        throw std::invalid_argument("taps: expected at most " + std::to_string(2 * many_taps - 1) +
-                                    " numbers that are the same in both directions, got " + std::to_string(p.kernel) +
-                                    "; decode on the CPU");
+    if (p.kernel > most_taps)
+        throw std::invalid_argument("taps: expected at most " + std::to_string(most_taps) + " numbers on a GPU, got " +
+                                    std::to_string(p.kernel) + "; decode on the CPU");
+    for (int64_t i = 0; i < p.kernel / 2; ++i)
+        if (p.taps[i] != p.taps[p.kernel - 1 - i])
+            throw std::invalid_argument("taps: expected the same numbers in both directions on a GPU, got two at " +
+                                        std::to_string(i) + " from the ends that differ; decode on the CPU");
 }
 
 }  // namespace
