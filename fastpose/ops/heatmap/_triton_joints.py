@@ -16,10 +16,8 @@ from fastpose.ops.heatmap._profiles import DEPTH_MAPS, REACH
 
 TILE = {"ROWS": 16, "COLUMNS": 64}
 WARPS_OF_SUMS = 8  # 4 pixels a thread: six running sums fit 128 registers
-OF_SUMS = {
-    "warps": WARPS_OF_SUMS,
-    "maxnreg": 128,
-}  # or the compiler spills some to fit one more block beside the others
+# Without the limit the compiler aims at fewer registers, for one more block beside the others, and spills some.
+OF_SUMS = {"warps": WARPS_OF_SUMS, "maxnreg": 128}
 # Arguments whose values shall not compile a kernel anew.
 JOINT_STRIDES = [
     "keypoints_b", "keypoints_k", "keypoints_c", "sigma_b", "sigma_k", "depth_b", "depth_k", "visible_b", "visible_k"
