@@ -81,45 +81,6 @@ def record(call: Callable[[], Any]) -> list[Start]:
     return starts
 
 
-def _leaf(value: Any, specialised: bool) -> tuple[Any, Any, bool]:
-    """(type, constant, divisible by 16) of one argument, as Triton sees it; whole numbers only if ``specialised``."""
-    if value is None:
-        return "constexpr", None, False
-    if isinstance(value, Tensor):
-        names = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16"}
-        names |= {torch.int32: "i32", torch.int64: "i64", torch.bool: "i1"}
-        return f"*{names[value.dtype]}", None, True
-    if isinstance(value, bool):
-        return "i1", None, False
-    if isinstance(value, int):
-        kind = "i64" if value >= 2**31 else "i32"
-        return ("constexpr", 1, False) if value == 1 and specialised else (kind, None, value % 16 == 0 and specialised)
-    return "fp32", None, False
-
-
-def specialise(start: Start) -> tuple[dict[str, Any], dict[Any, Any], dict[tuple[int, ...], Any]]:
-    """Signature, constants and alignments of a start, in the form of ``triton.compiler.ASTSource``."""
-    signature, constants, aligned = {}, {}, {}
-
-    def visit(value: Any, path: tuple[int, ...], specialised: bool) -> Any:
-        if isinstance(value, tuple):
-            members = [visit(member, (*path, index), specialised) for index, member in enumerate(value)]
-            return type(value)(*members) if hasattr(value, "_fields") else tuple(members)
-        kind, constant, divisible = _leaf(value, specialised)
-        if kind == "constexpr":
-            constants[path] = constant
-        if divisible:
-            aligned[path] = [["tt.divisibility", 16]]
-        return kind
-
-    for index, (parameter, value) in enumerate(zip(start.kernel.params, start.arguments, strict=False)):
-        signature[parameter.name] = visit(value, (index,), not parameter.do_not_specialize)
-    for name, value in start.constants.items():
-        signature[name] = "constexpr"
-        constants[(start.kernel.arg_names.index(name),)] = value
-    return signature, constants, aligned
-
-
 def attention_calls(
     gpu: Gpu,
     dtype: torch.dtype,
@@ -259,16 +220,46 @@ def descriptor_calls(dtype: torch.dtype, points: int, dimensions: int) -> list[S
     return record(orders)
 
 
-def compile_ahead(start: Start, architecture: int) -> Resources:
-    """Compile one start for sm_<architecture>."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+class Driver:
+    """As much of a driver as Triton asks before it compiles: it binds and specialises calls as for that GPU."""
 
-    signature, constants, aligned = specialise(start)
-    source = ASTSource(start.kernel, signature, constants, aligned)
+    def __init__(self, architecture: int) -> None:
+        self.architecture = architecture
+
+    def get_current_device(self) -> int:
+        return self.architecture  # Triton keeps what it compiled by device
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.architecture, 32)
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def map_python_to_cpp_type(self, kind: str) -> str:
+        return kind
+
+
+def compile_ahead(start: Start, architecture: int) -> Resources:
+    """Compile one start for sm_<architecture> and read what it takes."""
+    return resources(start, architecture, compiled_kernel(start, architecture))
+
+
+def compiled_kernel(start: Start, architecture: int) -> Any:
+    """The kernel of a start, by Triton's own way from a call: the same one for calls that need no other."""
+    from triton.runtime import driver
+
+    driver.set_active(Driver(architecture))
     options = {"num_warps": start.warps, "num_stages": start.stages, **start.options}
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    return start.kernel.warmup(*start.arguments, grid=(1,), **start.constants, **options)
+
+
+def resources(start: Start, architecture: int, compiled: Any) -> Resources:
+    """Read what a compiled kernel takes."""
     registers, spilled = _usage(compiled.asm["cubin"])
     matrix = {
         found.rstrip(".") for found in re.findall(r"\b(wgmma\.mma_async|mma\.sync|tcgen05\.mma)", compiled.asm["ptx"])
@@ -335,10 +326,10 @@ def main(arguments: list[str]) -> None:
     options = _arguments(arguments)
     seen = set()
     for start in _starts(options):
-        known = (start.kernel.__name__, start.warps, start.stages, str(start.options), str(specialise(start)))
-        if known not in seen:
-            seen.add(known)
-            found = asdict(compile_ahead(start, options.architecture)) | {"resident": start.resident}
+        compiled = compiled_kernel(start, options.architecture)
+        if compiled.hash not in seen:
+            seen.add(compiled.hash)
+            found = asdict(resources(start, options.architecture, compiled)) | {"resident": start.resident}
             print(json.dumps(found), flush=True)
 
 
