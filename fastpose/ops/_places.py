@@ -41,21 +41,13 @@ def _stream(tensor: Tensor) -> int:
     return torch._C._cuda_getCurrentRawStream(tensor.get_device()) if tensor.is_cuda else 0
 
 
-def _triton_reasons(inputs: Inputs) -> list[str]:
-    """These kernels compute in float32 in the interpreter too."""
-    reasons = _dispatch.triton_reasons(inputs)
-    if not reasons and any(tensor is not None and tensor.dtype == torch.float64 for tensor in inputs):
-        return ["it computes in float32, got float64"]
-    return reasons
-
-
 def _triton_kernels(folder: str) -> Any:
     return importlib.import_module(f"fastpose.ops.{folder}._triton_kernels")
 
 
 CPU = Place("cpu", _dispatch.cpu_reasons, lambda folder: _native.module().cpu, lambda tensor: torch.get_num_threads())
 CUDA = Place("cuda", _dispatch.cuda_reasons, lambda folder: _native.module().cuda, _stream)
-TRITON = Place("triton", _triton_reasons, _triton_kernels, lambda tensor: 0)
+TRITON = Place("triton", _dispatch.triton_reasons, _triton_kernels, lambda tensor: 0)
 
 
 class Kernels:

@@ -29,7 +29,7 @@ BATCH = 65535  # the most a grid's second axis holds
 
 def reasons(inputs: Inputs, parameters: Parameters) -> list[str]:
     query, _, value = inputs[:3]
-    found = triton_reasons(inputs)
+    found = triton_reasons(inputs, double=True)
     if query.shape[1] > KEY_CHANNELS:
         found.append(f"it serves at most {KEY_CHANNELS} key channels, got {query.shape[1]}")
     if value.shape[1] > VALUE_CHANNELS:
@@ -220,10 +220,10 @@ class Second:
     def __init__(
         self, call: Call, tensors: Inputs, results: Gradients, cotangents: Gradients, gamma: Tensor | None
     ) -> None:
-        query, key, _, self.grad = tensors
+        query, key, _, grad = tensors
         self.call, self.tensors, self.gamma = call, tensors, gamma
         self.out, self.lse = results
-        self.delta = _row_products(call, self.grad, self.out)
+        self.delta = _row_products(call, grad, self.out)
         self.moved = cotangents[0] is not None or cotangents[1] is not None
         self.mixed = cotangents[2] is not None
         cot_query, cot_key, self.cot_value = cotangents
