@@ -1,11 +1,11 @@
-"""Compare recipes by training: the same budget, the same seeds, the same held-out persons.
+"""Compare recipes by training: the same budget, the same seeds, the same held-out persons or pairs.
 
     python benchmarks/training_comparison.py NAME --recipes sagan/lspet-small-hg sagan/lspet-small-sarm ... \
         --seeds 0 1 --runs runs --set data.root=LSPET run.epochs=10 ...
 
 Trains every recipe with every seed through ``fastpose train`` (a run that stands already is read, not repeated) and
 writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every evaluation of every run and joint) and
-``NAME.png`` (mean and range over the seeds against the step).
+``NAME.png`` (mean and range over the seeds of the first metric against the step).
 """
 
 from __future__ import annotations
@@ -41,16 +41,22 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     kept = ("step", "epoch", "name", "protocol", "value", "count", "per_joint")
     chosen = [row for row in rows if row["kind"] == "evaluation"]
-    return [{key: row[key] for key in kept} | {"rows": row["details"]["rows"]} for row in chosen]
+    return [{key: row[key] for key in kept} | {"rows": row["details"].get("rows", {})} for row in chosen]
+
+
+def of_metric(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the evaluations of one metric."""
+    return [row for row in rows if row["name"] == name]
 
 
 def table(runs: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
-    """Return the last evaluations as text: a line per recipe with the mean over seeds and each seed's value."""
+    """Return the last evaluations as text: a line per metric and recipe with the mean over seeds and each value."""
     lines = []
-    for recipe, seeds in runs.items():
-        last = [found[-1]["value"] for found in seeds.values()]
-        each = ", ".join(f"{value:.1f}" for value in last)
-        lines.append(f"{recipe:32} {sum(last) / len(last):5.1f}  ({each})")
+    for name in dict.fromkeys(row["name"] for seeds in runs.values() for rows in seeds.values() for row in rows):
+        for recipe, seeds in runs.items():
+            last = [of_metric(name, rows)[-1]["value"] for rows in seeds.values()]
+            each = ", ".join(f"{value:.4g}" for value in last)
+            lines.append(f"{name:20} {recipe:32} {sum(last) / len(last):8.4g}  ({each})")
     return "\n".join(lines)
 
 
@@ -60,7 +66,8 @@ def plot(runs: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
     metric = next(iter(next(iter(runs.values())).values()))[0]["name"]
     groups = {}
     for recipe, seeds in runs.items():
-        curves = [[{"step": row["step"], metric: row["value"]} for row in rows] for rows in seeds.values()]
+        chosen = [of_metric(metric, rows) for rows in seeds.values()]
+        curves = [[{"step": row["step"], metric: row["value"]} for row in rows] for rows in chosen]
         groups[recipe.rpartition("/")[2]] = curves
     plot_comparison(groups, path, column=metric, x="step")
 
@@ -78,7 +85,7 @@ def main() -> None:
         for seed in given.seeds:
             train(given.runs, recipe, seed, given.overrides)
         found[recipe] = {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
-    settings = ["data.root=LSPET" if item.startswith("data.root=") else item for item in given.overrides]
+    settings = ["data.root=ROOT" if item.startswith("data.root=") else item for item in given.overrides]
     command = ["python", "benchmarks/training_comparison.py", given.name, "--recipes", *given.recipes]
     command += ["--seeds", *map(str, given.seeds), "--set", *settings]
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def test_named_commands_exist():
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
-    used = set(re.findall(r"(?:^|`|\$ |-m |&& )fastpose ([a-z]+)\b", text, re.MULTILINE))
+    used = set(re.findall(r"(?:^|`|\$ |-m |&& )fastpose ([a-z-]+)\b", text, re.MULTILINE))
     assert used - known == set()
     assert {"doctor", "demo", "train", "eval", "predict", "recipes"} <= used
 

@@ -28,6 +28,7 @@ LAYERS = {
     "ops": 2,
     "_native": 0,
     "_checks": 0,
+    "_numbers": 0,
     "skeletons": 0,
     "_version": 0,
 }
@@ -42,6 +43,8 @@ LAZY: dict[str, set[str]] = {
     "onnx": set(),
     "tensorboard": set(),
     "faster_coco_eval": set(),
+    "skimage": set(),
+    "torchmetrics": set(),
     "yaml": {"training"},
     "safetensors": {"training"},
     "typer": {"cli"},

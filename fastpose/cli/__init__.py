@@ -13,7 +13,22 @@ import typer
 from typer.main import get_command
 
 from fastpose._version import __version__
-from fastpose.cli import _errors, bench, data, demo, doctor, eval_, export, import_, predict, recipes, train
+from fastpose.cli import (
+    _errors,
+    augment,
+    bench,
+    data,
+    demo,
+    doctor,
+    eval_,
+    export,
+    import_,
+    predict,
+    recipes,
+    study,
+    train,
+    try_on,
+)
 
 __all__ = ["app", "main"]
 
@@ -32,6 +47,9 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("eval")(eval_.evaluate)
 app.command("predict")(predict.predict)
+app.command("try-on")(try_on.try_on)
+app.add_typer(augment.app, name="augment")
+app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.command("import")(import_.import_checkpoint)
 app.command("export")(export.export)

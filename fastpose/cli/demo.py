@@ -9,30 +9,59 @@ import typer
 
 from fastpose.cli import _print
 
-RECIPE = "sagan/demo"
+RECIPES = {"sagan": "sagan/demo", "pona": "pona/sample", "multiscale": "multiscale/sample"}
+"""What each system's demonstration trains; the first is shown where none is named."""
 
 
 def demo(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe sagan/demo.")
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SYSTEM] [KEY=VALUE]...", help="sagan, pona or multiscale; changes to its recipe."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
-    """Train a small self-attention GAN on bundled photographs, evaluate it, draw; minutes on two CPU cores."""
+    """Train a small network on bundled photographs, evaluate it, draw; minutes on two CPU cores."""
     from fastpose import training
 
-    result = training.train(RECIPE, overrides or [], out=out)
+    system, overrides = split_system(arguments or [])
+    recipe = RECIPES[system]
+    result = training.train(recipe, overrides, out=out)
     if not _print.speaks():
         return
     typer.echo("")
     _print.results(result.results)
     _print.run_folder(result.folder)
-    _print_next(result.folder)
+    _print_next(system, recipe, result.folder)
 
 
-def _print_next(folder: Path) -> None:
+def split_system(arguments: list[str]) -> tuple[str, list[str]]:
+    """Split ``[SYSTEM] [KEY=VALUE]...``; ``ValueError`` offers the nearest system."""
+    from fastpose._checks import unknown
+
+    if not arguments or "=" in arguments[0]:
+        return next(iter(RECIPES)), arguments
+    if arguments[0] not in RECIPES:
+        raise ValueError(unknown("system to demonstrate:", arguments[0], RECIPES))
+    return arguments[0], arguments[1:]
+
+
+def _print_next(system: str, recipe: str, folder: Path) -> None:
+    weights = folder / "weights/best.safetensors"
     typer.echo("")
     typer.echo("The sample is small: the numbers show that everything works, not what the method can do. Next:")
-    typer.echo(f"  fastpose predict {RECIPE} --weights {folder / 'weights/best.safetensors'} PHOTO.jpg -o out")
+    if system == "sagan":
+        typer.echo(f"  fastpose predict {recipe} --weights {weights} PHOTO.jpg -o out")
+    else:
+        typer.echo(
+            f"  fastpose predict {recipe} --weights {weights} PERSON.jpg --keypoints K.json --pose POSE.json -o out"
+        )
     typer.echo("  fastpose recipes")
-    typer.echo("  fastpose data check lspet ROOT && fastpose train sagan/ours-c data=lspet data.root=ROOT")
+    for line in _REAL[system]:
+        typer.echo(f"  {line}")
+
+
+_REAL = {
+    "sagan": ("fastpose data check lspet ROOT && fastpose train sagan/ours-c data=lspet data.root=ROOT",),
+    "pona": ("fastpose data check market ROOT && fastpose train pona/market data.root=ROOT",),
+    "multiscale": ("fastpose data check deepfashion ROOT && fastpose train multiscale/full data.root=ROOT",),
+}

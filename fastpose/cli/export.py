@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,10 @@ import typer
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from fastpose.training.systems import System
+
+    Inputs = Mapping[str, Tensor]
 
 TOLERANCE = 1e-4
 EXAMPLE_BATCH = 2  # traced with; CHECK_BATCH shows that the batch is free
@@ -28,18 +33,31 @@ def export(
         raise ValueError(f"--out {out}: expected a name that ends in .onnx or .pt2")
     from fastpose.training import load_recipe, systems
 
-    _, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
-    side = config.data.image_size
-    difference = export_network(network, (3, side, side), out)
-    typer.echo(f"{out}: (batch, 3, {side}, {side}), batch free; largest difference from eager {difference:.1e}")
+    system, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
+    shapes = input_shapes(system, config)
+    difference = export_network(network, shapes, out)
+    described = ", ".join(f"{name} (batch, {', '.join(map(str, shape))})" for name, shape in shapes.items())
+    typer.echo(f"{out}: {described}, batch free; largest difference from eager {difference:.1e}")
 
 
-def export_network(network: nn.Module, shape: tuple[int, ...], out: Path) -> float:
+def input_shapes(system: System, config: Any) -> dict[str, tuple[int, ...]]:
+    """Return name and shape, without the batch, of each input of a system's network; ``ValueError`` for other jobs."""
+    if system.transfer is not None:
+        from fastpose.training import transfer_data
+
+        size = transfer_data.image_size(config.data)
+        return {"image": (3, *size), "guides": (2 * transfer_data.guide_channels(config.data), *size)}
+    if system.estimator is not None:
+        return {"image": (3, config.data.image_size, config.data.image_size)}
+    raise ValueError(f"system {system.name}: is not exported; expected a pose network or pose transfer")
+
+
+def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], out: Path) -> float:
     """Write ``network`` (evaluation mode) to ``out`` and return its largest difference from eager.
 
     Args:
-        network: (B, *shape) -> list of tensors.
-        shape: of one input.
+        network: inputs (B, *shape) -> a tensor, or a list of them.
+        shapes: name and shape of each input, in order.
         out: ``.onnx`` or ``.pt2``; appears only when the difference is at most 1e-4.
 
     Raises:
@@ -50,12 +68,14 @@ def export_network(network: nn.Module, shape: tuple[int, ...], out: Path) -> flo
 
     network = network.eval()
     generator = torch.Generator().manual_seed(0)
-    example = torch.rand(EXAMPLE_BATCH, *shape, generator=generator)
-    check = torch.rand(CHECK_BATCH, *shape, generator=generator)
+    example, check = (
+        {name: torch.rand(batch, *shape, generator=generator) for name, shape in shapes.items()}
+        for batch in (EXAMPLE_BATCH, CHECK_BATCH)
+    )
     part = out.with_name(f"{out.stem}.part{out.suffix}")
     out.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        expected = list(network(check))
+        expected = _listed(network(*check.values()))
         try:
             found = (_onnx if out.suffix == ".onnx" else _pt2)(network, example, check, part)
             difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
@@ -69,31 +89,39 @@ def export_network(network: nn.Module, shape: tuple[int, ...], out: Path) -> flo
     return difference
 
 
-def _program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+def _listed(output: Any) -> list[Tensor]:
+    return list(output) if isinstance(output, (list, tuple)) else [output]
+
+
+def _program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
     import torch
 
     batch = torch.export.Dim("batch", min=1, max=4096)
-    return torch.export.export(network, (example,), dynamic_shapes=({0: batch},), strict=False)
+    inputs = tuple(example.values())
+    return torch.export.export(network, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
 
 
-def _pt2(network: nn.Module, example: Tensor, check: Tensor, path: Path) -> list[Tensor]:
+def _pt2(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> list[Tensor]:
     import torch
 
     torch.export.save(_program(network, example), path)
-    return list(torch.export.load(path).module()(check))
+    return _listed(torch.export.load(path).module()(*check.values()))
 
 
-def _onnx(network: nn.Module, example: Tensor, check: Tensor, path: Path) -> list[Tensor]:
+def _onnx(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> list[Tensor]:
     import torch
 
     onnxruntime = _extra()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision, not used here, is absent
+    inputs = tuple(example.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch about its own exporter
-        program = torch.onnx.export(_program(network, example), (example,), input_names=["image"], verbose=False)
+        program = torch.onnx.export(_program(network, example), inputs, input_names=list(example), verbose=False)
     program.save(str(path), external_data=False)  # type: ignore[union-attr]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return [torch.from_numpy(array) for array in session.run(None, {session.get_inputs()[0].name: check.numpy()})]
+    names = [entry.name for entry in session.get_inputs()]
+    fed = {name: value.numpy() for name, value in zip(names, check.values(), strict=True)}
+    return [torch.from_numpy(array) for array in session.run(None, fed)]
 
 
 def _extra() -> Any:

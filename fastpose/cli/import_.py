@@ -36,7 +36,14 @@ def import_checkpoint(
     save_weights(out, network, about)
     typer.echo(f"{out}: {model}, {models.count_parameters(network):,} parameters")
     if recipe is not None:
-        typer.echo(f"next: fastpose predict {recipe} --weights {out} PHOTO.jpg -o out")
+        typer.echo(f"next: fastpose predict {recipe} --weights {out} {_inputs(about['system'])} -o out")
+
+
+def _inputs(system: str) -> str:
+    """Return what predict wants besides weights of a system."""
+    from fastpose.training import systems
+
+    return "PHOTO.jpg" if systems.get(system).transfer is None else "PERSON.jpg --keypoints K.json --pose POSE.json"
 
 
 def _published(model: str, state: Any, options: dict[str, Any]) -> Any:

@@ -1,12 +1,13 @@
-"""``fastpose predict``: skeletons drawn on photographs."""
+"""``fastpose predict``: skeletons drawn on photographs, or persons drawn in other poses, as the weights have it."""
 
 from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +31,27 @@ def predict(
     save_keypoints: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the key points as JSON too.")
     ] = None,
+    pose: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="P", help="Pose transfer: the target poses; key points, photographs, folders of them."),
+    ] = None,
+    keypoints: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pose transfer: key points of the inputs, JSON or CSV.")
+    ] = None,
+    pose_weights: Annotated[
+        Path | None, typer.Option(metavar="W2", help="Pose transfer: a 2D pose network, for photographs without.")
+    ] = None,
+    source_map: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Guided by parts: what the input shows, or a folder.")
+    ] = None,
+    target_map: Annotated[
+        list[Path] | None, typer.Option(metavar="PNG", help="Guided by parts or skeletons: what is to be drawn.")
+    ] = None,
+    letters: Annotated[str, typer.Option(metavar="ABC", help="Guided by skeletons: draw these letters.")] = "",
+    font: Annotated[Path | None, typer.Option(metavar="TTF", help="The font of the letters.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also draw features, gates and attention.")] = False,
 ) -> None:
-    """Draw the pose that trained weights see in each image."""
+    """Draw the pose in each image; or, with weights of pose transfer, its person as the guides say."""
     from fastpose import training
 
     words, overrides = split_overrides(arguments)
@@ -41,9 +61,49 @@ def predict(
             f"predict needs trained weights; `fastpose train {recipe or 'sagan/demo'}` makes them: pass its "
             "weights/best.safetensors with --weights"
         )
-    paths = training.predict(recipe, weights, inputs, out=out, save_keypoints=save_keypoints, overrides=overrides)
+    guides: dict[str, Any] = {
+        "poses": pose or (),
+        "keypoints": keypoints,
+        "pose_weights": pose_weights,
+        "source_map": source_map,
+    }
+    guides |= {"target_maps": target_map or (), "letters": letters, "font": font, "explain": explain}
+    if training.systems.transfers(weights):
+        paths = _transfer(recipe, weights, inputs, guides, save_keypoints, out=out, overrides=overrides)
+    else:
+        _refuse(guides, weights)
+        paths = training.predict(recipe, weights, inputs, out=out, save_keypoints=save_keypoints, overrides=overrides)
     for path in paths:
         typer.echo(path)
+
+
+def _transfer(
+    recipe: str | None,
+    weights: Path,
+    inputs: Sequence[Path],
+    guides: dict[str, Any],
+    save_keypoints: Path | None,
+    **options: Any,
+) -> list[Path]:
+    """Draw persons; what Python would warn of is a line on stderr."""
+    from fastpose import training
+
+    if save_keypoints is not None:
+        raise ValueError(f"--save-keypoints: the weights {weights} find none; give it with those of a 2D pose network")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        paths = training.transfer(recipe, weights, inputs, **guides, **options)
+    for warning in caught:
+        typer.echo(f"fastpose: {warning.message}", err=True)
+    return paths
+
+
+def _refuse(guides: dict[str, Any], weights: Path) -> None:
+    """Raise where an option of pose transfer stands beside weights that find key points."""
+    for name, value in guides.items():
+        if value:
+            option = {"poses": "--pose", "target_maps": "--target-map"}.get(name, "--" + name.replace("_", "-"))
+            raise ValueError(f"{option}: the weights {weights} draw no person; expected those of pose transfer")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

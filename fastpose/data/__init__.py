@@ -9,36 +9,72 @@ from pathlib import Path
 from typing import Any
 
 from fastpose._checks import nearest, unknown
-from fastpose.data import check, coco, images, keypoint_dataset, loading, lsp, mpii, person, sample, transforms
+from fastpose.data import (
+    check,
+    coco,
+    fonts,
+    images,
+    joints,
+    keypoint_dataset,
+    keypoint_files,
+    loading,
+    lsp,
+    mpii,
+    pairs,
+    person,
+    photo_pairs,
+    pose_transfer,
+    sample,
+    sample_pairs,
+    semantic,
+    transforms,
+)
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.loading import create_loader
-from fastpose.data.person import Person, Source
+from fastpose.data.pair_dataset import PairDataset
+from fastpose.data.person import PairSource, Person, Source
 
 __all__ = [
     "KeypointDataset",
+    "PairDataset",
+    "PairSource",
     "Person",
     "Source",
     "check",
     "coco",
     "create",
     "create_loader",
+    "fonts",
     "images",
+    "joints",
     "keypoint_dataset",
+    "keypoint_files",
     "list",
     "loading",
     "lsp",
     "mpii",
+    "pairs",
     "person",
+    "photo_pairs",
+    "pose_transfer",
     "sample",
+    "sample_pairs",
+    "semantic",
     "transforms",
 ]
 
 _SOURCES: dict[str, Callable[..., Source]] = {
     "coco": coco.COCOKeypoints,
+    "deepfashion": pose_transfer.DeepFashionPairs,
+    "fonts": fonts.FontPairs,
     "lsp": lsp.LSP,
     "lspet": lsp.LSPExtended,
+    "market": pose_transfer.MarketPairs,
     "mpii": mpii.MPII,
+    "photos": photo_pairs.PhotoPairs,
     "sample": sample.SamplePersons,
+    "sample-pairs": sample_pairs.SamplePairs,
+    "semantic": semantic.SemanticPairs,
 }
 
 
@@ -61,7 +97,7 @@ def create(name: str, root: str | Path | None = None, split: str = "train", **op
     for option in options:
         if option not in known:
             raise ValueError(f"unknown option {option!r} for data set {name!r}{nearest(option, known)}")
-    if name == "sample":
+    if name in ("sample", "sample-pairs"):
         return source(split=split, **options)
     if root is None:
         raise ValueError(f"data.root: data set {name!r} needs the folder it was unpacked to; pass data.root=PATH")

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fastpose._checks import unknown
-from fastpose.data import coco, images, lsp, mpii, sample
+from fastpose.data import coco, lsp, mpii, pair_check, sample
+from fastpose.data.findings import CROSS, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
 from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
-
-FIRST = 5
-_TICK, _CROSS = "✓", "✗"
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """Result of a check: ``ok`` when training can start; ``lines`` are ready to print."""
-
-    name: str
-    root: str
-    ok: bool
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,10 +69,12 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
     ``root`` is the unpacked folder; the bundled "sample" needs none. Raises ``ValueError`` for an unknown name;
     everything wrong with the data is reported in the lines.
     """
-    if name not in _LAYOUTS:
-        raise ValueError(unknown("data set", name, _LAYOUTS))
-    if root is None and name != "sample":
+    if name not in _LAYOUTS and name not in pair_check.CHECKS:
+        raise ValueError(unknown("data set", name, (*_LAYOUTS, *pair_check.CHECKS)))
+    if root is None and name not in ("sample", "sample-pairs"):
         raise ValueError(f"data set {name!r} needs the folder it was unpacked to")
+    if name in pair_check.CHECKS:
+        return pair_check.check(name, sample.FOLDER if root is None else Path(os.path.expanduser(root)))
     base = _base(name, sample.FOLDER if root is None else Path(os.path.expanduser(root)))
     complete, lines = _tree(name, base)
     good = [_check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()]
@@ -108,22 +96,18 @@ def _base(name: str, root: Path) -> Path:
 
 def _tree(name: str, base: Path) -> tuple[bool, list[str]]:
     """Return whether every group has a path, and the tree's lines."""
-    lines = [f"{_mark(base.is_dir())} {base}/"]
+    lines = [f"{mark(base.is_dir())} {base}/"]
     complete = base.is_dir()
     for group in _LAYOUTS[name].groups:
         found = [(base / path).exists() for path, _ in group]
         complete = complete and any(found)
         for (path, what), there in zip(group, found, strict=True):
             # Where alternatives exist, an absent one is a dash, not a cross.
-            mark = _mark(there) if there or not any(found) else "-"
-            lines.append(f"  {mark} {path:<44} {what}")
+            sign = mark(there) if there or not any(found) else "-"
+            lines.append(f"  {sign} {path:<44} {what}")
         if len(group) > 1 and not any(found):
             lines.append(f"    (one of these {len(group)} is needed)")
     return complete, lines
-
-
-def _mark(good: bool) -> str:
-    return _TICK if good else _CROSS
 
 
 def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]], lines: list[str]) -> bool | None:
@@ -134,59 +118,23 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]],
         lines.append(f"  - {split}: {error}")
         return None
     except ValueError as error:
-        lines.append(f"{_CROSS} {split}: {error}")
+        lines.append(f"{CROSS} {split}: {error}")
         return False
     photos = sorted({entry.image for entry in persons})
     joints = sum(labelled(entry) for entry in persons)
     lines.append(
-        f"{_mark(bool(persons))} {split}: {len(persons):,} persons, {len(photos):,} photographs, {joints:,} joints"
+        f"{mark(bool(persons))} {split}: {len(persons):,} persons, {len(photos):,} photographs, {joints:,} joints"
     )
     absent = missing_images(persons)
-    broken = _bad_photographs(photos, {persons[index].image for index in absent})
+    broken = bad_photographs(photos, {persons[index].image for index in absent})
     offenders, sizeless = not_finite(persons), [i for i in without_size(persons) if labelled(persons[i])]
-    _finding(lines, "photographs missing", sorted({persons[index].image.name for index in absent}), fatal=True)
-    _finding(lines, "photographs unreadable", [text for _, text in broken[1]], fatal=True)
-    _finding(lines, "persons with NaN or infinite coordinates", _names(persons, offenders), fatal=True)
-    _finding(lines, "persons with a scale of 0 or less", _names(persons, sizeless), fatal=True)
-    _finding(lines, "persons with joints out of frame", _names(persons, _out_of_frame(persons, broken[0])), fatal=False)
+    finding(lines, "photographs missing", sorted({persons[index].image.name for index in absent}), fatal=True)
+    finding(lines, "photographs unreadable", [text for _, text in broken[1]], fatal=True)
+    finding(lines, "persons with NaN or infinite coordinates", person_names(persons, offenders), fatal=True)
+    finding(lines, "persons with a scale of 0 or less", person_names(persons, sizeless), fatal=True)
+    finding(
+        lines, "persons with joints out of frame", person_names(persons, out_of_frame(persons, broken[0])), fatal=False
+    )
     empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
-    _finding(lines, "persons without any labelled joint (left out)", _names(persons, empty), fatal=False)
+    finding(lines, "persons without any labelled joint (left out)", person_names(persons, empty), fatal=False)
     return bool(persons) and not (absent or broken[1] or offenders or sizeless)
-
-
-def _bad_photographs(
-    photos: Sequence[Path], absent: set[Path]
-) -> tuple[dict[Path, tuple[int, int]], list[tuple[Path, str]]]:
-    """Return the (H, W) of every whole photograph, and the sentence for every other one that is there."""
-    sizes, bad = {}, []
-    for photo in photos:
-        if photo in absent:
-            continue
-        try:
-            sizes[photo] = images.verify_image(photo)
-        except (ValueError, OSError) as error:
-            bad.append((photo, str(error)))
-    return sizes, bad
-
-
-def _out_of_frame(persons: Sequence[Person], sizes: dict[Path, tuple[int, int]]) -> list[int]:
-    """Return the indices of persons with a labelled joint outside of the photograph."""
-    found = []
-    for index, entry in enumerate(persons):
-        if entry.image in sizes:
-            height, width = sizes[entry.image]
-            points = entry.keypoints[entry.visibility > 0]
-            outside = (points < -0.5) | (points > np.array([width - 0.5, height - 0.5]))
-            found.extend([index] if outside.any() else [])
-    return found
-
-
-def _names(persons: Sequence[Person], indices: Sequence[int]) -> list[str]:
-    return [f"{persons[index].image.name} (person {persons[index].person_id})" for index in indices]
-
-
-def _finding(lines: list[str], what: str, offenders: Sequence[str], *, fatal: bool) -> None:
-    """Append a line with the count and the first offenders, if there are any."""
-    if offenders:
-        more = ", ..." if len(offenders) > FIRST else ""
-        lines.append(f"  {_CROSS if fatal else '!'} {len(offenders):,} {what}: {', '.join(offenders[:FIRST])}{more}")

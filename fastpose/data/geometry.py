@@ -55,12 +55,54 @@ def mirror(size: tuple[int, int]) -> np.ndarray:
     return np.array([[-1.0, 0.0, size[1] - 1.0], [0.0, 1.0, 0.0]])
 
 
-def warp(photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample uint8 (H, W, 3) under ``matrix`` (photo -> output) bilinearly; outside of the photo is black."""
+def fit_matrix(box: np.ndarray, margin: float, size: tuple[int, int]) -> np.ndarray:
+    """Map a photo's pixels to a picture of ``size`` that just holds ``box`` (x, y, width, height) times ``margin``."""
+    height, width = size
+    x, y, wide, high = (float(value) for value in box)
+    side = margin * max(wide / width, high / height, 1e-6) * min(size)
+    return exact_matrix(np.array([x + (wide - 1) / 2, y + (high - 1) / 2]), side, 0.0, size)
+
+
+def resize_matrix(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Map the pixels of a picture of size ``old`` (H, W) to those of ``new``; the edges of both coincide."""
+    tall, wide = new[0] / old[0], new[1] / old[1]
+    return np.array([[wide, 0.0, (wide - 1) / 2], [0.0, tall, (tall - 1) / 2]])
+
+
+def warp(
+    photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, fill: int = 0, nearest: bool = False
+) -> np.ndarray:
+    """Resample uint8 (H, W) or (H, W, 3) under ``matrix`` (photo -> output), bilinearly or from the ``nearest`` pixel.
+
+    Outside of the photo every channel is ``fill``.
+    """
     import cv2
 
     height, width = size
-    return cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0))
+    flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    return cv2.warpAffine(photo, matrix, (width, height), flags=flags, borderValue=(fill, fill, fill))
+
+
+def cut(
+    photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, fill: int, nearest: bool = False
+) -> np.ndarray:
+    """As ``warp``, but a map that only moves by whole pixels copies them untouched, and a strong shrinking averages."""
+    shift = np.round(matrix[:, 2]).astype(int)
+    if np.array_equal(matrix[:, :2], np.eye(2)) and np.array_equal(matrix[:, 2], shift):
+        return _shifted(photo, int(shift[0]), int(shift[1]), size, fill)
+    if nearest:
+        return warp(photo, matrix, size, fill=fill, nearest=True)
+    return warp_shrinking(photo, matrix, size, fill=fill)
+
+
+def _shifted(photo: np.ndarray, right: int, down: int, size: tuple[int, int], fill: int) -> np.ndarray:
+    """Copy ``photo`` into a picture of ``size``, moved by whole pixels."""
+    output = np.full((*size, *photo.shape[2:]), fill, photo.dtype)
+    top, left = max(down, 0), max(right, 0)
+    bottom, end = min(photo.shape[0] + down, size[0]), min(photo.shape[1] + right, size[1])
+    if bottom > top and end > left:
+        output[top:bottom, left:end] = photo[top - down : bottom - down, left - right : end - right]
+    return output
 
 
 def cut_exact(photo: np.ndarray, center: np.ndarray, scale: float, view: View, size: tuple[int, int]) -> np.ndarray:
@@ -69,16 +111,16 @@ def cut_exact(photo: np.ndarray, center: np.ndarray, scale: float, view: View, s
     return warp_shrinking(photo, exact_matrix(center, side, view.rotation, size), size)
 
 
-def warp_shrinking(photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def warp_shrinking(photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, fill: int = 0) -> np.ndarray:
     """As ``warp``; a photo that shrinks to less than half is averaged down first, since bilinear taps would alias."""
     import cv2
 
     factor = int(1.0 / math.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if factor < 2:
-        return warp(photo, matrix, size)
+        return warp(photo, matrix, size, fill=fill)
     (left, top), (right, bottom) = _needed(photo, matrix, size, factor)
     if right - left < factor or bottom - top < factor:
-        return warp(photo, matrix, size)
+        return warp(photo, matrix, size, fill=fill)
     small = cv2.resize(
         photo[top:bottom, left:right],
         ((right - left) // factor, (bottom - top) // factor),
@@ -86,7 +128,7 @@ def warp_shrinking(photo: np.ndarray, matrix: np.ndarray, size: tuple[int, int])
     )
     half = (factor - 1) / 2  # centre of the first block of pixels that becomes pixel 0
     enlarge = np.array([[factor, 0.0, left + half], [0.0, factor, top + half]])
-    return warp(small, move(matrix, enlarge), size)
+    return warp(small, move(matrix, enlarge), size, fill=fill)
 
 
 def _needed(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fastpose import _checks
 from fastpose.data import images, transforms
 from fastpose.data.person import Person
-
-_log = logging.getLogger("fastpose.data")
+from fastpose.data.unreadable import Substitutes
 
 
 def sample_generator(seed: int, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
@@ -60,18 +57,14 @@ class KeypointDataset(Dataset):
         skip_limit: int = 50,
         pixel_limit: int = images.PIXEL_LIMIT,
     ):
-        _checks.choice("on_error", on_error, ("raise", "skip"))
         self.source = source
-        self.image_size = _size("image_size", image_size)
-        self.heatmap_size = _size("heatmap_size", heatmap_size)
+        self.image_size = checked_size("image_size", image_size)
+        self.heatmap_size = checked_size("heatmap_size", heatmap_size)
         self.augment = transforms.augmentation(augment) if isinstance(augment, str) else augment
         self.crop = transforms.crop(crop)
-        self.seed, self.on_error, self.skip_limit, self.pixel_limit = seed, on_error, skip_limit, pixel_limit
+        self.seed, self.pixel_limit = seed, pixel_limit
         self._flip = np.array(source.skeleton.flip_permutation)
-        # Shared between worker processes: one flag per person that could not be read.
-        self._unreadable = torch.zeros(len(source.persons), dtype=torch.uint8)
-        if on_error == "skip":
-            self._unreadable.share_memory_()
+        self._substitutes = Substitutes(f"{source.name} person", len(source.persons), on_error, skip_limit)
 
     def __len__(self) -> int:
         return len(self.source.persons)
@@ -79,37 +72,18 @@ class KeypointDataset(Dataset):
     @property
     def skipped(self) -> int:
         """Number of different persons whose photograph could not be read so far (all workers)."""
-        return int(self._unreadable.sum())
+        return self._substitutes.skipped
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
-        shown, photo = self._readable(epoch, index)
+        shown, photo = self._substitutes.read(
+            index,
+            lambda person: images.read_image(self.source.persons[person].image, pixel_limit=self.pixel_limit),
+            lambda attempt: int(sample_generator(self.seed, epoch, index, attempt).integers(len(self))),
+        )
         return self._sample(shown, photo, sample_generator(self.seed, epoch, index))
-
-    def _readable(self, epoch: int, index: int) -> tuple[int, np.ndarray]:
-        """Return the person to show in this place and the photograph: the person itself unless it is unreadable."""
-        shown, attempt = index, 0
-        while True:
-            try:
-                return shown, images.read_image(self.source.persons[shown].image, pixel_limit=self.pixel_limit)
-            except (ValueError, OSError) as error:
-                self._reject(shown, error)
-            attempt += 1
-            shown = int(sample_generator(self.seed, epoch, index, attempt).integers(len(self)))
-
-    def _reject(self, index: int, error: Exception) -> None:
-        """Raise, or note the unreadable person and let the caller choose another."""
-        text = f"{self.source.name} person {index}: {error}"
-        if self.on_error == "raise":
-            raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(text) from error
-        if not self._unreadable[index]:
-            self._unreadable[index] = 1
-            _log.warning("%s; another person takes its place", text)
-        limit = min(self.skip_limit, len(self) - 1)
-        if self.skipped > limit:
-            raise ValueError(f"{self.skipped} unreadable images, more than the limit of {limit}; last: {text}")
 
     def _sample(self, index: int, photo: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         person: Person = self.source.persons[index]
@@ -129,7 +103,8 @@ class KeypointDataset(Dataset):
         }
 
 
-def _size(argument: str, size: tuple[int, int]) -> tuple[int, int]:
+def checked_size(argument: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Return a size (H, W) as two integers; ``ValueError`` when one is below 1."""
     height, width = (int(side) for side in size)
     if height < 1 or width < 1:
         raise ValueError(f"{argument}: expected (H, W) of at least 1, got {tuple(size)}")

@@ -34,6 +34,8 @@ class Person:
         area: segment area in square pixels (OKS), or None.
         image_id: number of the photograph in its data set.
         person_id: number of the person in its data set.
+        identity: name of the human (or item) shown; persons of one identity make a pair; empty where unknown.
+        camera: number of the camera, or -1.
     """
 
     image: Path
@@ -47,6 +49,8 @@ class Person:
     area: float | None = None
     image_id: int = -1
     person_id: int = -1
+    identity: str = ""
+    camera: int = -1
 
 
 class Source(Protocol):
@@ -69,6 +73,28 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
 
+class PairSource(Source, Protocol):
+    """Pairs of views of one identity: a source whose ``persons`` are taken two by two.
+
+    Attributes:
+        pairs: int64 (P, 2), indices (from, to) into ``persons``.
+        size: (H, W) of the network's input.
+        guide: what leads the transfer besides the image: "pose", "semantic" or "skeleton".
+    """
+
+    pairs: np.ndarray
+    size: tuple[int, int]
+    guide: str
+
+    def view(self, index: int, size: tuple[int, int], pixel_limit: int) -> dict[str, np.ndarray]:
+        """Return what the network sees of a person, at ``size``.
+
+        image: uint8 (H, W, 3) RGB; and by ``guide`` keypoints float32 (18, 2) in its pixels with visibility float32
+        (18,), labels uint8 (H, W), or skeleton uint8 (H, W).
+        """
+        ...
+
+
 def person(
     image: Path,
     keypoints: np.ndarray,
@@ -82,6 +108,8 @@ def person(
     area: float | None = None,
     image_id: int = -1,
     person_id: int = -1,
+    identity: str = "",
+    camera: int = -1,
 ) -> Person:
     """Build a ``Person``: the types of the interface, coordinates zeroed where no label exists, frozen arrays."""
     labels = np.asarray(visibility).astype(np.uint8)
@@ -98,6 +126,8 @@ def person(
         area=None if area is None else float(area),
         image_id=image_id,
         person_id=person_id,
+        identity=identity,
+        camera=camera,
     )
 
 

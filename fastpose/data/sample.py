@@ -56,6 +56,7 @@ def _persons(folder: Path, path: Path, split: str) -> list[Person]:
                 area=row["area"],
                 image_id=row["image_id"],
                 person_id=row["annotation_id"],
+                identity=f"{row['image_id']}-{row['annotation_id']}",
             )
         )
     return persons

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fastpose.metrics import keypoints_2d
+from fastpose.metrics import _ranks, keypoints_2d
 from fastpose.metrics._arrays import ArrayLike
 from fastpose.metrics.keypoints_2d import Counts, Curve
 from fastpose.metrics.protocols import Protocol
@@ -87,15 +87,7 @@ class PCKAccumulator:
         Args:
             device: where the collective runs: this rank's GPU under NCCL (the default there), else the CPU.
         """
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return
-        if device is None:
-            device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        mine = self.state()
-        packed = torch.cat([value.flatten() for value in mine.values()]).to(device)
-        torch.distributed.all_reduce(packed)
-        parts = packed.cpu().split([value.numel() for value in mine.values()])
-        self._counts = Counts(*(part.reshape(value.shape) for part, value in zip(parts, mine.values(), strict=True)))
+        self._counts = Counts(*_ranks.summed(list(self.state().values()), device))
 
     def result(self) -> Result:
         """Return the number so far; ``ValueError`` when no labelled joint was seen."""

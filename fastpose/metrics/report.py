@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastpose import _numbers
+
 
 @dataclass(frozen=True)
 class Result:
@@ -53,8 +55,12 @@ class Result:
 
     def line(self) -> str:
         """Return one printable line: name, value, count, rows and protocol."""
-        rows = " ".join(f"{name} {value:.1f}" for name, value in self.rows.items())
-        return f"{self.name} {self.value:.2f} (n={self.count})" + (f"  {rows}" if rows else "") + f"  [{self.protocol}]"
+        rows = " ".join(f"{name} {value}" for name, value in zip(self.rows, _row_values(self.rows), strict=True))
+        return (
+            f"{self.name} {_numbers.text(self.value)} (n={self.count})"
+            + (f"  {rows}" if rows else "")
+            + f"  [{self.protocol}]"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -120,23 +126,31 @@ def table(results: Sequence[Result], paper: Mapping[str, float] | None = None, *
     lines = [["metric", "value", "paper", "count", "protocol"]]
     for result, row in zip(results, with_paper(results, paper), strict=True):
         lines.append(
-            [result.name, _number(row["value"]), _number(row["paper_value"]), str(result.count), result.protocol]
+            [
+                result.name,
+                _numbers.text(row["value"]),
+                _numbers.text(row["paper_value"]),
+                str(result.count),
+                result.protocol,
+            ]
         )
     text = align(lines, right=(1, 2, 3))
     grouped = [result for result in results if result.rows] if rows else []
     return "\n\n".join([text, *(align(_rows(result), right=range(1, 99)) for result in grouped)])
 
 
+def _row_values(rows: Mapping[str, float]) -> list[str]:
+    """Return the values of grouped rows as text: one decimal for percents, three for shares of one."""
+    digits = 1 if max(map(abs, rows.values()), default=0) > 1 else 3
+    return [f"{value:.{digits}f}" for value in rows.values()]
+
+
 def _rows(result: Result) -> list[list[str]]:
     """Return two lines: the names of the rows and their values, the overall value last."""
     return [
         [result.name, *result.rows, "total"],
-        ["", *(f"{value:.1f}" for value in result.rows.values()), _number(result.value)],
+        ["", *_row_values(result.rows), _numbers.text(result.value)],
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def align(lines: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:

@@ -2,7 +2,7 @@
 
 from fastpose.models._registry import count_parameters, create
 from fastpose.models._registry import names as list
+from fastpose.models.looking import attention_maps, features
 from fastpose.models.published import import_published
-from fastpose.nn.self_attention import attention_maps
 
-__all__ = ["attention_maps", "count_parameters", "create", "import_published", "list"]
+__all__ = ["attention_maps", "count_parameters", "create", "features", "import_published", "list"]

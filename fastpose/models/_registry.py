@@ -5,25 +5,26 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from fastpose import _checks
 
 Builder = Callable[..., nn.Module]
+Own = TypeVar("Own", bound=Builder)
 
-_SYSTEMS = ("sagan",)
+_SYSTEMS = ("sagan", "pona", "multiscale", "reid")
 """Files of this package that register networks when imported; they are imported at the first look into the register."""
 
 _builders: dict[str, Builder] = {}
 _presets: dict[str, tuple[str, dict[str, Any]]] = {}
 
 
-def register(name: str, **presets: dict[str, Any]) -> Callable[[Builder], Builder]:
+def register(name: str, **presets: dict[str, Any]) -> Callable[[Own], Own]:
     """Register a builder of flat keyword options; ``tiny={...}`` also registers ``<name>.tiny`` with those options."""
 
-    def decorate(builder: Builder) -> Builder:
+    def decorate(builder: Own) -> Own:
         _builders[name] = builder
         _presets.update({f"{name}.{preset}": (name, options) for preset, options in presets.items()})
         return builder

@@ -1,56 +1,42 @@
-"""The authors' published weights: which of their keys each of our parameters is, and strict loading."""
+"""Strict loading of the authors' published weights; which key of theirs is which of ours stands in ``_formats.py``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from fastpose.models import _registry
+from fastpose.models._formats import FORMATS, Rule, renamed
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A regular expression over our key and what its matches become; a format's rules apply one after the other."""
-
-Options = Mapping[str, Any]
 LISTED = 5
-
-
-@dataclass(frozen=True)
-class Format:
-    """How one network's weights were published.
-
-    ``rules`` turn our keys into the authors', given all options of the network; ``options`` are what the format implies
-    where the caller says nothing; ``stem`` is the weight whose first size is the network's ``stem_width``.
-    """
-
-    rules: Callable[[Options], Sequence[Rule]]
-    options: Options = field(default_factory=dict)
-    stem: str = ""
 
 
 def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -> nn.Module:
     """Return the network ``name`` in evaluation mode with weights under their authors' key names.
 
     ``hourglass`` reads pytorch-pose's keys (whose stem it implies), ``sagan.*`` the ``hgsagan_port_*`` names (whose
-    flavour, ``released``, they imply); ``options`` are those of `create`. A whole checkpoint with an entry
-    ``state_dict`` will do, as will keys behind DataParallel's ``module.``. Nothing may be missing or left over, except
-    the batch counters that old PyTorch did not write. Weights are copied. Raises ``ValueError`` in one sentence that
-    lists missing keys, unexpected keys and differing shapes.
+    flavour, ``released``, they imply), ``pona.*`` those of PoNA and, for discriminators, of PATN, ``multiscale.*``
+    those of prasunroy/pose-transfer. ``options`` are those of `create`; widths, channels and numbers of blocks that
+    the weights show need not be said. A whole checkpoint with an entry ``state_dict`` will do, as will keys behind
+    DataParallel's ``module.``. Nothing may be missing or left over, except the batch counters that old PyTorch did not
+    write, the statistics it wrote of instance norms, and pose levels that no gate of system 003 asks for. Weights are
+    copied. Raises ``ValueError`` in one sentence that lists missing keys, unexpected keys and differing shapes.
     """
     network, implied = _registry.resolve(name)
-    if network not in _FORMATS:
+    if network not in FORMATS:
         raise ValueError(
-            f"model {name!r} has no published weights that can be read; known: {', '.join(sorted(_FORMATS))}"
+            f"model {name!r} has no published weights that can be read; known: {', '.join(sorted(FORMATS))}"
         )
-    published = _plain(state_dict)
-    fmt = _FORMATS[network]
-    options = {**fmt.options, **_stem_width(published, fmt.stem), **implied, **options}
+    form = FORMATS[network]
+    published = form.clean(_plain(state_dict))
+    options = {**form.options, **form.shown(published), **implied, **options}
     model = _registry.create(network, **options)
-    rules = fmt.rules({**_registry.defaults(network), **options})
+    rules = form.rules({**_registry.defaults(network), **options})
     theirs = {ours: rename(ours, rules) for ours in model.state_dict()}
+    published = {key: tensor for key, tensor in published.items() if not form.unused(key, model)}
     _check(name, model.state_dict(), theirs, published)
     model.load_state_dict({ours: published[key] for ours, key in theirs.items() if key in published}, strict=False)
     return model.eval()
@@ -68,11 +54,12 @@ def _plain(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict: expected a mapping of key to tensor, got {type(state_dict).__name__}")
     weights = state_dict.get("state_dict", state_dict)
-    return {key.removeprefix("module."): tensor for key, tensor in weights.items()}
-
-
-def _stem_width(published: Mapping[str, Tensor], stem: str) -> dict[str, int]:
-    return {"stem_width": published[stem].shape[0]} if stem in published else {}
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"state_dict: expected a mapping of key to tensor, got {type(weights).__name__} inside")
+    for key, value in weights.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise TypeError(f"state_dict: expected a mapping of key to tensor, got {type(value).__name__} at {key!r}")
+    return renamed(weights, lambda key: key.removeprefix("module."))
 
 
 def _check(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, str], published: Mapping[str, Tensor]) -> None:
@@ -94,65 +81,3 @@ def _check(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, str], pub
 
 def _first(keys: Sequence[str]) -> str:
     return ", ".join(keys[:LISTED]) + (", ..." if len(keys) > LISTED else "")
-
-
-def _pytorch_pose(options: Options) -> Sequence[Rule]:
-    """bearpaw/pytorch-pose: levels count from the inside, and the bottom is the fourth branch of the innermost."""
-    inner = options["depth"] - 1
-    branch = {"skips": 0, "downs": 1, "ups": 2}
-    return (
-        (r"^stem\.conv\.", "conv1."),
-        (r"^stem\.norm\.", "bn1."),
-        (r"^stem\.residuals\.(\d)\.", lambda m: f"layer{int(m[1]) + 1}.0."),
-        (r"hourglass\.(skips|downs|ups)\.(\d+)\.", lambda m: f"hourglass.{inner - int(m[2])}.{branch[m[1]]}."),
-        (r"hourglass\.bottom\.", "hourglass.0.3."),
-        (r"^stacks\.(\d+)\.hourglass\.", r"hg.\1.hg."),
-        (r"^stacks\.(\d+)\.residuals\.", r"res.\1."),
-        (r"^stacks\.(\d+)\.features\.", r"fc.\1."),
-        (r"^stacks\.(\d+)\.score\.", r"score.\1."),
-        (r"^merges\.(\d+)\.features\.", r"fc_.\1."),
-        (r"^merges\.(\d+)\.heatmaps\.", r"score_.\1."),
-        (r"\.body\.(\d)\.", lambda m: f".{'conv' if int(m[1]) % 3 else 'bn'}{int(m[1]) // 3 + 1}."),
-        (r"\.skip\.", ".downsample.0."),
-    )
-
-
-def _port_sarm(kind: str | None, flavour: str) -> Sequence[Rule]:
-    """The SARMs of the hgsagan_port_* names; the released ones hold their residual module's parts directly."""
-    residual = {("A", "released"): r"\1res_", ("B", "released"): r"\1"}.get((str(kind), flavour), r"\1res.")
-    return (
-        (r"(^|\.)residual\.", residual),
-        (r"(^|\.)attention\.embed\.", r"\1att_conv."),
-        (r"(^|\.)attention\.query\.", r"\1g."),
-        (r"(^|\.)attention\.key\.", r"\1f."),
-        (r"(^|\.)value\.", r"\1h."),
-        (r"body\.", "conv."),
-    )
-
-
-def _port(options: Options) -> Sequence[Rule]:
-    """hgsagan_port_*: the hourglass nests as up1, low1, low2, low3; a generator's parts carry their stack's number."""
-    branch = {"skips": "up1", "downs": "low1", "ups": "low3"}
-    return (
-        (r"^stem\.conv\.", "c1."),
-        (r"^stem\.norm\.", "b1."),
-        (r"^stem\.residuals\.(\d)\.", lambda m: f"r{(1, 4, 5)[int(m[1])]}."),
-        (r"hourglass\.(skips|downs|ups)\.(\d+)\.", lambda m: f"hg.{'low2.' * int(m[2])}{branch[m[1]]}."),
-        (r"hourglass\.bottom\.", f"hg.{'low2.' * options['depth']}"),
-        (r"^stack\.score\.", "out."),
-        (r"^stack\.", ""),
-        (r"^stacks\.(\d+)\.(hg|residuals|features|attention|score)\.", r"\2.\1."),
-        (r"^residuals\.", "res."),
-        (r"^features\.", "lin."),
-        (r"^merges\.(\d+)\.features\.", r"ll.\1."),
-        (r"^merges\.(\d+)\.heatmaps\.", r"sl.\1."),
-        *_port_sarm(options["sarm"], options["flavour"]),
-    )
-
-
-_FORMATS = {
-    "hourglass": Format(_pytorch_pose, {"stem": "pytorch_pose"}, "conv1.weight"),
-    "sagan.generator": Format(_port, {"flavour": "released"}, "c1.weight"),
-    "sagan.discriminator": Format(_port, {"flavour": "released"}, "c1.weight"),
-    "sagan.sarm": Format(lambda options: _port_sarm(options["kind"], options["flavour"]), {"flavour": "released"}),
-}

@@ -6,15 +6,13 @@ Released: the same contraction with a sigmoid in place of the softmax, not norma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from fastpose import _checks, ops
+from fastpose.nn.nonlocal_block import Positions
 from fastpose.nn.residual import Residual, bottleneck
 
 Kind = Literal["A", "B"]
@@ -25,7 +23,6 @@ KINDS: tuple[Kind, ...] = ("A", "B")
 AFFINITIES: tuple[Affinity, ...] = ("softmax", "sigmoid")
 EMBEDDINGS: tuple[Embedding, ...] = ("c8", "out", "shared")
 FLAVOURS: tuple[Flavour, ...] = ("paper", "released")
-Positions = Tensor | Sequence[tuple[int, int]]
 
 
 def sigmoid_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -166,50 +163,3 @@ def sarm_module(
     if kind == "A":
         return SarmA(in_channels, out_channels, affinity="sigmoid", qk="shared")
     return SarmB(in_channels, out_channels, affinity="sigmoid", qk="out", gamma=False)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put the network into evaluation mode without gradient; each module's own mode comes back at the end."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _attended_features(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[SelfAttention, Tensor]]:
-    """Run the network and return each SARM's attention with the features that entered it, by the module's name."""
-    seen: dict[str, tuple[SelfAttention, Tensor]] = {}
-
-    def keep(name: str, module: SarmA | SarmB) -> RemovableHandle:
-        return module.register_forward_pre_hook(lambda _, args: seen.update({name: (module.attention, args[0])}))
-
-    hooks = [keep(name, module) for name, module in network.named_modules() if isinstance(module, SarmA | SarmB)]
-    try:
-        network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
-
-
-def attention_maps(network: nn.Module, inputs: Sequence[Tensor], positions: Positions) -> dict[str, Tensor]:
-    """Run ``network(*inputs)`` once and return where chosen positions look in each of its SARMs.
-
-    ``positions`` (P, 2) are integers (x, y), pixels of the largest attended map, which has the heatmap's size in every
-    published network; on coarser maps the cell that holds the pixel is asked. The result gives the rows (B, P, h, w)
-    of each module by its name, in the order of the network, and is empty for a network without SARMs. Runs in
-    evaluation mode without gradient; the modes of all modules are as before afterwards.
-    """
-    points = torch.as_tensor(positions)
-    with _evaluating(network):
-        seen = _attended_features(network, inputs)
-        widest = max((features.shape[-1] for _, features in seen.values()), default=1)
-        return {
-            name: attention.rows(features, points * features.shape[-1] // widest)
-            for name, (attention, features) in seen.items()
-        }

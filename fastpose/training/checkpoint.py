@@ -90,6 +90,28 @@ def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[s
     return tensors, manifest
 
 
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Return what the header of a weights file says (recipe, system, configuration...), the tensors not read.
+
+    Nothing is verified: `load_weights` does that. Empty where the header says nothing of fastpose's.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path}: no such file")
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(size) if size <= path.stat().st_size else b""
+    try:
+        about = json.loads(json.loads(header)["__metadata__"].get(_KEY, "{}"))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"checkpoint {path}: expected a safetensors file of fastpose") from None
+    return about if isinstance(about, dict) else {}
+
+
 def load_into(
     module: nn.Module,
     state: Mapping[str, Tensor],

@@ -102,7 +102,7 @@ class PoseEstimator:
         from fastpose.training import systems
 
         system, config, network = systems.load_network(path)
-        return system.estimator(network.to(device), config, test)
+        return systems.estimator(system, network.to(device), config, test)
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fastpose import _numbers
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
 from fastpose.training.config import Recipe, RunConfig
 from fastpose.training.distributed import World
@@ -337,7 +338,7 @@ class Job:
         position, best = self.position, self.best.record
         summary = f"{stopped} at step {position.step}, epoch {position.epoch}"
         if best is not None:
-            summary += f"; best {best['name']} {best['value']:.2f} at step {best['step']}"
+            summary += f"; best {best['name']} {_numbers.text(best['value'])} at step {best['step']}"
         rows = [outcome.as_row(result) for result in self.results]
         outcome.write_report(self.folder, self.recipe, self.environment, rows, pictures, summary)
 

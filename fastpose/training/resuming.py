@@ -28,6 +28,8 @@ _FREE = frozenset(
         "tensorboard",
     )
 )
+# Where files lie: folders of data, and weights of networks that judge.
+_PLACES = (".root", ".vgg", ".lpips_vgg", ".lpips_squeeze", ".lpips_alex", ".inception", ".pose_weights")
 
 
 def describe(recipe: Recipe, datasets: Mapping[str, Any], place: World) -> dict[str, Any]:
@@ -87,4 +89,4 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[
 
 
 def _is_free(key: str) -> bool:
-    return key in _FREE or key.endswith(".root")
+    return key in _FREE or key.endswith(_PLACES)

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 
 def take_private(job: Job) -> dict[str, Any]:
-    """Return what each process has of its own: random state and the sums of its log."""
-    return {"random": randomness.capture(), "window": job.window.state_dict()}
+    """Return what each process has of its own: random state, the sums of its log, and the trainer's state.
+
+    That of the leader's trainer is part of ``take`` already.
+    """
+    own = {"random": randomness.capture(), "window": job.window.state_dict()}
+    return own if job.place.leader else {**own, "trainer": job.trainer.state()}
 
 
 def take(job: Job, private: list[dict[str, Any]]) -> dict[str, Any]:
@@ -64,14 +68,14 @@ def _put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mappin
     if job.ema is not None:
         # Switched on only now: the average starts from the weights as they are.
         job.ema.load_state_dict(state["ema"] or {"average": job.main.state_dict(), "updates": 0})
-    trainer.load_state(state["trainer"])
+    known = state["processes"][job.place.rank] if job.place.rank < len(state["processes"]) else {}
+    trainer.load_state(known.get("trainer", state["trainer"]))
     job.update.load_state_dict(state["update"])
     job.position = type(job.position)(**state["position"])
     job.best.record = state["best"]
-    if job.place.rank < len(state["processes"]):
-        own = state["processes"][job.place.rank]
-        job.window.load_state_dict(own["window"], job.place.device)
-        randomness.restore(own["random"])
+    if known:
+        job.window.load_state_dict(known["window"], job.place.device)
+        randomness.restore(known["random"])
 
 
 def _states(owners: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The published systems by name: which configuration, trainer and estimator belong to each; loaded on first use."""
+"""The published systems by name: which configuration, trainer and use belong to each; loaded on first use."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ class System:
         config: its frozen configuration.
         trainer: configuration -> trainer (networks, losses, data, the order of updates).
         network: configuration -> the network whose weights are published, freshly initialised.
-        estimator: (network, configuration, test options or None) -> what ``predict`` calls on photographs.
         evaluate: (network, configuration) -> results on the configuration's validation data.
+        estimator: (network, configuration, test options or None) -> what finds key points in photographs; None where
+            the system finds none.
+        transfer: (network, configuration) -> what draws a photograph's person in other poses; None where the system
+            draws nobody.
     """
 
     name: str
     config: type
     trainer: Callable[[Any], Any]
     network: Callable[[Any], nn.Module]
-    estimator: Callable[[nn.Module, Any, Any], Any]
     evaluate: Callable[[nn.Module, Any], list[Any]]
+    estimator: Callable[[nn.Module, Any, Any], Any] | None = None
+    transfer: Callable[[nn.Module, Any], Any] | None = None
 
 
 # system -> the module of this package that defines SYSTEM
-_MODULES = {"sagan": "sagan"}
+_MODULES = {"multiscale": "multiscale", "pona": "pona", "reid": "reid", "sagan": "sagan"}
 
 
 def names() -> list[str]:
@@ -49,6 +53,33 @@ def get(name: str) -> System:
     if name not in _MODULES:
         raise ValueError(_checks.unknown("system", name, _MODULES))
     return importlib.import_module(f"fastpose.training.{_MODULES[name]}").SYSTEM
+
+
+def estimator(system: System, network: nn.Module, config: Any, test: Any = None) -> Any:
+    """Return what finds key points in photographs with a system's network; ``ValueError`` where it finds none."""
+    if system.estimator is None:
+        raise ValueError(f"system {system.name}: finds no key points; expected weights of a pose network such as sagan")
+    return system.estimator(network, config, test)
+
+
+def transfer(system: System, network: nn.Module, config: Any) -> Any:
+    """Return what draws persons in other poses with a system's network; ``ValueError`` where it draws nobody."""
+    if system.transfer is None:
+        raise ValueError(
+            f"system {system.name}: draws nobody in other poses; expected weights of pose transfer such as pona"
+        )
+    return system.transfer(network, config)
+
+
+def transfers(weights: str | Path) -> bool:
+    """Whether a weights file is of a system that transfers poses; False for a file that cannot be read as weights."""
+    from fastpose.training import checkpoint
+
+    try:
+        name = checkpoint.read_about(weights).get("system")
+    except (OSError, ValueError):
+        return False  # whoever loads the file says what is wrong with it
+    return name in _MODULES and get(name).transfer is not None
 
 
 def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System, Any, nn.Module]:

@@ -1,5 +1,5 @@
-"""Pictures: skeleton overlays, heatmaps, attention maps, grids, curves and the report page."""
+"""Pictures: skeleton overlays, heatmaps, attention maps, pose transfer, features, films, grids, curves and reports."""
 
-from fastpose.visual import curves, grids, heatmaps, report, skeletons
+from fastpose.visual import curves, features, grids, heatmaps, report, sequences, skeletons, study, transfer
 
-__all__ = ["curves", "grids", "heatmaps", "report", "skeletons"]
+__all__ = ["curves", "features", "grids", "heatmaps", "report", "sequences", "skeletons", "study", "transfer"]

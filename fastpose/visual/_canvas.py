@@ -14,6 +14,9 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 INK: Colour = (34, 38, 44)
 
+# What hangs below the line, and a letter of the same height that stands on it.
+_STANDING = str.maketrans("gpqyj_,;()[]@|Q", "xxxxi" + "." * 3 + "H" * 7)
+
 
 def as_array(value: Any) -> np.ndarray:
     """Return a tensor (any device) or array-like as a numpy array, not copied where it need not be."""
@@ -88,12 +91,8 @@ def put_text(image: Image, text: str, x: int, baseline: int, pixels: int, colour
     if not text.strip():
         return
     mask = text_mask(text, pixels, bold)
-    top = baseline - text_mask("H" if _descends(text) else text, pixels, bold).shape[0]
-    blend(image, mask, x, top, colour)
-
-
-def _descends(text: str) -> bool:
-    return any(letter in "gjpqy_,;()[]@|Q" for letter in text)
+    standing = text.translate(_STANDING)
+    blend(image, mask, x, baseline - text_mask(standing if standing.strip() else "x", pixels, bold).shape[0], colour)
 
 
 def blend(image: Image, mask: np.ndarray, x: int, y: int, colour: Colour) -> None:

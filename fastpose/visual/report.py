@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from fastpose import _numbers
 
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 
@@ -150,9 +151,9 @@ def _count(row: Mapping[str, Any]) -> str:
 
 
 def _difference(value: Any, paper: Any) -> str:
-    if not (_finite(value) and _finite(paper)):
+    if not (_numbers.is_finite(value) and _numbers.is_finite(paper)):
         return '<td class="number">&ndash;</td>'
-    return f'<td class="number">{value - paper:+.2f}</td>'
+    return f'<td class="number">{_numbers.text(value - paper, sign=True)}</td>'
 
 
 def _groups(row: Mapping[str, Any]) -> str:
@@ -166,12 +167,8 @@ def _groups(row: Mapping[str, Any]) -> str:
     return f'<h3>{escape(str(row["name"]))} by joint</h3>\n<div class="scroll">{table}</div>'
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _number(value: Any) -> str:
-    return f"{value:.2f}" if _finite(value) else "&ndash;"
+    return _numbers.text(value, otherwise="&ndash;")
 
 
 def _curves(curves: Sequence[str | Path]) -> str:

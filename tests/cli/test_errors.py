@@ -18,7 +18,9 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["trian"], "unknown verb of fastpose: 'trian'; did you mean 'train'?"),
+        (["trian"], "unknown verb of fastpose: 'trian'; did you mean 'train'"),
+        (["try-no"], "unknown verb of fastpose: 'try-no'; did you mean 'try-on'"),
+        (["try-on", "multiscale/semantic", "a.jpg", "--weights", "w"], "Missing option '--target-map'."),
         (["data", "chek"], "unknown verb of fastpose data: 'chek'; did you mean 'check'?"),
         (["recipes", "shwo"], "unknown verb of fastpose recipes: 'shwo'; did you mean 'show'?"),
         (["--verison"], "unknown option of fastpose: '--verison'; did you mean '--version'?"),
@@ -135,7 +137,8 @@ def test_alone_prints_help_and_succeeds(capsys):
     code, out, err = run(capsys)
     assert (code, err) == (0, "")
     assert out.startswith("Usage: fastpose")
-    for verb in ("doctor", "demo", "train", "eval", "predict", "data", "import", "export", "bench", "recipes"):
+    verbs = ("doctor", "demo", "train", "eval", "predict", "try-on", "augment", "study", "data", "import", "export")
+    for verb in (*verbs, "bench", "recipes"):
         assert f"\n  {verb} " in out
 
 

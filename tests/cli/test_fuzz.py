@@ -11,12 +11,19 @@ import pytest
 import torch
 
 LINES = 200
-VERBS = ("doctor", "train", "eval", "predict", "data", "import", "export", "bench", "recipes", "", "Train", "--", "-x")
+VERBS = (
+    *("doctor", "train", "eval", "predict", "try-on", "augment", "study", "data", "import", "export", "bench"),
+    *("recipes", "", "Train", "--", "-x"),
+)
 WORDS = (
     "sagan/tiny",
     "sagan/ours-c",
     "sagan/ours-d",
     "pona/full",
+    "pona/tiny",
+    "market",
+    "make",
+    "score",
     "../../etc/passwd",
     "list",
     "check",
@@ -25,6 +32,7 @@ WORDS = (
     "lspet",
     "sample",
     "hourglass",
+    "pona.generator",
     "sagan.generator",
     "missing.safetensors",
     "missing.jpg",
@@ -37,6 +45,13 @@ WORDS = (
     "--out",
     "--weights",
     "--resume",
+    "--pose",
+    "--keypoints",
+    "--letters",
+    "--explain",
+    "--parts",
+    "--reference",
+    "--portion",
     "--name",
     "--device",
     "--help",

@@ -117,7 +117,7 @@ def test_predict_takes_overrides(run, weights, photo):
 
 
 def test_demo_prints_protocol_files_and_next_steps(run, monkeypatch):
-    monkeypatch.setattr(demo, "RECIPE", "sagan/tiny")
+    monkeypatch.setitem(demo.RECIPES, "sagan", "sagan/tiny")
     code, out, err = run("demo", "run.max_steps=1")
     assert code == 0, err
     for piece in ("PCK@0.2", "report:", "curves:", "pictures:", "weights:", "fastpose predict", "fastpose recipes"):
@@ -127,7 +127,7 @@ def test_demo_prints_protocol_files_and_next_steps(run, monkeypatch):
 def test_demo_trains_its_recipe_on_the_bundled_sample():
     from fastpose.training import load_recipe
 
-    config = load_recipe(demo.RECIPE).config
+    config = load_recipe(demo.RECIPES["sagan"]).config
     assert config.data.name == "sample"
     assert config.discriminator.name != "none"
 

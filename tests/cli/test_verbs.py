@@ -139,7 +139,7 @@ class Drifting(nn.Module):
 
 def test_export_above_the_tolerance_is_refused_and_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"differs from eager by 1\.0e\+00"):
-        export.export_network(Drifting(), (3, 8, 8), tmp_path / "model.pt2")
+        export.export_network(Drifting(), {"image": (3, 8, 8)}, tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,10 +148,10 @@ def test_export_to_onnx_equals_eager_or_names_the_extra(tmp_path):
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         with pytest.raises(ImportError, match=r"pip install 'fastpose\[export\]'"):
-            export.export_network(network, (3, 64, 64), tmp_path / "model.onnx")
+            export.export_network(network, {"image": (3, 64, 64)}, tmp_path / "model.onnx")
         assert list(tmp_path.iterdir()) == []
     else:
-        assert export.export_network(network, (3, 64, 64), tmp_path / "model.onnx") <= export.TOLERANCE
+        assert export.export_network(network, {"image": (3, 64, 64)}, tmp_path / "model.onnx") <= export.TOLERANCE
 
 
 def test_bench_times_each_backend_beside_the_reference(run, monkeypatch):

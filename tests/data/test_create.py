@@ -8,7 +8,10 @@ from fastpose import data
 
 
 def test_names():
-    assert data.list() == ("coco", "lsp", "lspet", "mpii", "sample")
+    assert data.list() == (
+        *("coco", "deepfashion", "fonts", "lsp", "lspet", "market", "mpii"),
+        *("photos", "sample", "sample-pairs", "semantic"),
+    )
 
 
 def test_an_unknown_name_offers_the_nearest():
@@ -31,7 +34,7 @@ def test_an_unknown_split_lists_the_known(tmp_path):
         data.create("lspet", tmp_path, "test")
 
 
-@pytest.mark.parametrize("name", [name for name in data.list() if name != "sample"])
+@pytest.mark.parametrize("name", [name for name in data.list() if not name.startswith("sample")])
 def test_a_folder_without_files_is_a_file_error(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"fastpose data check {name}"):
         data.create(name, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastpose.data import geometry
 from fastpose.data.geometry import View, cut_exact, exact_matrix, invert, mirror, move, warp_shrinking
 
 
@@ -76,3 +77,36 @@ def test_shrinking_averages_instead_of_aliasing():
     cut = cut_exact(stripes, np.array([255.5, 255.5]), 2.56, View(), (64, 64))
     assert cut[8:-8, 8:-8].min() > 100
     assert cut[8:-8, 8:-8].max() < 156
+
+
+def test_a_box_just_fits_the_picture():
+    for size in ((128, 64), (64, 128), (50, 50)):
+        matrix = geometry.fit_matrix(np.array([10.0, 20.0, 30.0, 90.0]), 1.0, size)
+        edges = np.array([[9.5, 19.5], [39.5, 109.5]]) @ matrix[:, :2].T + matrix[:, 2]
+        spans = edges[1] - edges[0]
+        assert np.isclose(max(spans[0] / size[1], spans[1] / size[0]), 1.0)
+        assert np.allclose(edges.mean(0), [(size[1] - 1) / 2, (size[0] - 1) / 2])  # in the middle
+
+
+def test_resizing_keeps_the_edges():
+    matrix = geometry.resize_matrix((10, 20), (30, 5))
+    corners = np.array([[-0.5, -0.5], [19.5, 9.5]]) @ matrix[:, :2].T + matrix[:, 2]
+    assert np.allclose(corners, [[-0.5, -0.5], [4.5, 29.5]])
+
+
+@pytest.mark.parametrize(("right", "down"), [(0, 0), (3, -2), (-4, 5), (40, 0), (0, -99)])
+def test_whole_pixels_are_copied_bit_by_bit(right, down):
+    photo = np.random.default_rng(0).integers(0, 255, (20, 16, 3), dtype=np.uint8)
+    matrix = np.array([[1.0, 0.0, right], [0.0, 1.0, down]])
+    output = geometry.cut(photo, matrix, (22, 18), fill=255)
+    for y, x in np.ndindex(22, 18):
+        inside = 0 <= y - down < 20 and 0 <= x - right < 16
+        assert (output[y, x] == (photo[y - down, x - right] if inside else 255)).all()
+
+
+def test_labels_are_copied_from_the_nearest_pixel():
+    labels = np.random.default_rng(0).choice(np.array([0, 7, 200], np.uint8), (20, 16))
+    matrix = np.array([[1.7, 0.0, 0.3], [0.0, 0.6, 0.1]])
+    output = geometry.cut(labels, matrix, (12, 27), fill=0, nearest=True)
+    assert output.shape == (12, 27)
+    assert set(np.unique(output)) <= {0, 7, 200}

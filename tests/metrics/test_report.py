@@ -51,7 +51,7 @@ def test_the_table_puts_the_paper_beside_the_value():
     assert lines[0].split() == ["metric", "value", "paper", "count", "protocol"]
     assert lines[2].split()[:4] == ["PCK@0.2", "62.50", "94.30", "280"]
     assert lines[2].endswith(RESULT.protocol)
-    assert lines[3].split()[:4] == ["AUC", "3.00", "-", "7"]
+    assert lines[3].split()[:4] == ["AUC", "3.000", "-", "7"]
     assert "knee" in text
     assert report.table([RESULT], {RESULT.protocol: 1.0}).count("1.00") == 1  # the protocol's sentence is a key too
     assert report.table([]) == "no results"

@@ -9,7 +9,6 @@ from fastpose.nn.self_attention import (
     SarmA,
     SarmB,
     SelfAttention,
-    attention_maps,
     sarm_module,
     sigmoid_attention,
 )
@@ -137,40 +136,6 @@ def test_softmax_rows_sum_to_one(x):
 def test_bad_positions_get_one_sentence(x, affinity, positions, sentence):
     with pytest.raises(ValueError, match=sentence):
         SelfAttention(C, C, affinity=affinity).double().rows(x, positions)
-
-
-class Pyramid(nn.Module):
-    """Attention at full size and, behind pooling, at half."""
-
-    def __init__(self):
-        super().__init__()
-        self.fine, self.coarse = SarmB(C), SarmA(C)
-
-    def forward(self, x):
-        return self.coarse(nn.functional.max_pool2d(self.fine(x), 2))
-
-
-def test_attention_maps_names_every_module_and_follows_a_position_to_the_coarser_map():
-    network, x = Pyramid(), torch.randn(1, C, 4, 4)
-    maps = attention_maps(network, [x], [(3, 2)])
-    assert {name: tuple(rows.shape) for name, rows in maps.items()} == {"fine": (1, 1, 4, 4), "coarse": (1, 1, 2, 2)}
-    with torch.no_grad():
-        pooled = nn.functional.max_pool2d(network.eval().fine(x), 2)
-        torch.testing.assert_close(maps["coarse"], network.coarse.attention.rows(pooled, [(1, 1)]))
-
-
-def test_attention_maps_leaves_no_trace():
-    network = Pyramid()
-    network.fine.eval()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    attention_maps(network, [torch.randn(2, C, 4, 4)], [(0, 0)])
-    assert [network.training, network.fine.training, network.coarse.training] == [True, False, True]
-    assert not network.fine._forward_pre_hooks
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def test_attention_maps_of_a_network_without_attention_are_none():
-    assert attention_maps(nn.Identity(), [torch.zeros(1)], [(0, 0)]) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""``fastpose augment``: a training set in which a portion of the images is real and the others are generated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastpose.cli import _errors
+
+app = typer.Typer(
+    help="Replace a part of a training set by generated images.",
+    cls=_errors.Verbs,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("market")
+def market(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Market-1501 with train/ and its key points.")],
+    recipe: Annotated[str, typer.Option(metavar="R", help="The recipe of the weights, such as pona/market.")],
+    weights: Annotated[Path, typer.Option(metavar="W", help="Weights of pose transfer.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder outside ROOT.")],
+    portion: Annotated[float, typer.Option("--portion", "-p", help="Share of the images that stay real.")] = 0.4,
+    seed: Annotated[int, typer.Option(help="Chooses the images that stay.")] = 0,
+) -> None:
+    """Write a mixed training set: same persons, names and counts."""
+    from fastpose.training import augment, distributed, load_recipe, reid_data, systems
+
+    folder = reid_data.folder(root, "train")  # absent: augment.market says so
+    system, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
+    transfer = systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
+    if transfer.guide != "pose":
+        raise ValueError(f"--weights {weights}: are guided by {transfer.guide} maps; expected weights guided by poses")
+    about = {"recipe": recipe, "weights": weights.name}
+    count = sum(1 for _ in folder.iterdir()) if folder is not None else 0
+    with _bar(count) as done:
+        mixed = augment.market(root, out, transfer, portion=portion, seed=seed, about=about, report=done)
+    total = mixed.real + mixed.generated
+    typer.echo(f"{out}: {total} images, {mixed.real} real ({mixed.real / total:.1%}), {mixed.generated} generated")
+    if mixed.fixed:
+        typer.echo(f"{mixed.fixed} images without key points or identity stay real in any case")
+    typer.echo("next, without and with the generated images:")
+    for only_real in ("yes", "no"):
+        typer.echo(f"  fastpose train reid/small data.root={out} data.test_root={root} data.only_real={only_real}")
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[int], None]]:
+    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda images: None
+        return
+    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
+        yield bar.update

@@ -1,0 +1,183 @@
+"""``fastpose study``: pages for user studies, and what their answers say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastpose.cli import _errors, _print
+
+if TYPE_CHECKING:
+    from fastpose.visual.study import Key
+
+POOL = 120  # pictures of each set from which a participant's are drawn, as published
+_PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+app = typer.Typer(
+    help="User studies: make a page, score its answers.",
+    cls=_errors.Verbs,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="The page to write.")]
+SeedOption = Annotated[int, typer.Option(help="Chooses pictures, order and identifiers.")]
+
+
+@app.callback()
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("make")
+def make(
+    real: Annotated[Path, typer.Option(metavar="DIR", help="Folder of real pictures.")],
+    generated: Annotated[Path, typer.Option(metavar="DIR", help="Folder of generated pictures.")],
+    out: OutOption,
+    images: Annotated[int, typer.Option(help="Pictures in the test, half of them real.")] = 20,
+    practice: Annotated[int, typer.Option(help="Practice pictures from each folder.")] = 10,
+    exposure: Annotated[str, typer.Option(help="Seconds a picture is shown, or unlimited.")] = "5",
+    pool: Annotated[int, typer.Option(help="Most pictures of each folder in the test's pool.")] = POOL,
+    seed: SeedOption = 0,
+    title: Annotated[str, typer.Option(help="The page's heading.")] = "Real or generated?",
+) -> None:
+    """Write one page that asks: real or generated? It works from disk."""
+    from fastpose.visual.study import write_study
+
+    limit = _exposure(exposure)
+    if real.resolve() == generated.resolve():
+        raise ValueError(f"--generated {generated}: is the folder of --real too; expected two folders")
+    files = {"real": _choose(real, practice, pool, seed), "generated": _choose(generated, practice, pool, seed)}
+    pictures = {name: _read(paths) for name, paths in files.items()}
+    key = write_study(
+        out,
+        title=title,
+        real=pictures["real"],
+        generated=pictures["generated"],
+        practice=practice,
+        images=images,
+        exposure=limit,
+        seed=seed,
+    )
+    _report(out, key, [{**row, "file": str(files[row["truth"]][row["index"]])} for row in key.rows])
+    heights = {name: sorted(len(picture) for picture in found)[len(found) // 2] for name, found in pictures.items()}
+    if heights["real"] != heights["generated"]:
+        typer.echo(
+            f"note: real pictures are {heights['real']} pixels high, generated ones {heights['generated']}; all are "
+            "shrunk to the smallest, which sharpens the larger ones: pictures of one size make a fairer page"
+        )
+
+
+@app.command("make-caption")
+def make_caption(
+    items: Annotated[
+        Path, typer.Option(metavar="ITEMS.json", help='[{"caption": ..., "right": picture, "wrong": picture}].')
+    ],
+    out: OutOption,
+    questions: Annotated[int, typer.Option(help="Questions a participant gets.")] = 20,
+    seed: SeedOption = 0,
+    title: Annotated[str, typer.Option(help="The page's heading.")] = "Which picture fits the caption?",
+) -> None:
+    """Write one page that asks which of two pictures fits a caption."""
+    from fastpose.visual.study import write_caption_study
+
+    rows = _items(items)
+    loaded = [(row["caption"], *_read([items.parent / row["right"], items.parent / row["wrong"]])) for row in rows]
+    key = write_caption_study(out, title=title, items=loaded, questions=questions, seed=seed)
+    _report(out, key, [{**row, **rows[row["index"]]} for row in key.rows])
+
+
+@app.command("score")
+def score(
+    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Saved answers, or folders of them.")],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out damaged, foreign and doubled files; say how many.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write results.jsonl there.")] = None,
+) -> None:
+    """Print R2G, G2R and accuracy, or the share of right captions."""
+    from fastpose.metrics import study
+    from fastpose.metrics.report import write_jsonl
+
+    submissions, left_out = study.read_all(_files(answers), skip=skip_bad)
+    results = study.score(submissions)
+    _print.results(results, study.PUBLISHED)
+    typer.echo(f"submissions: {len(submissions)}")
+    if left_out:
+        typer.echo(f"left out: {len(left_out)}; first: {left_out[0]}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_jsonl(out / "results.jsonl", results)
+
+
+def _exposure(text: str) -> float | None:
+    """Return seconds, or None for no limit."""
+    if text == "unlimited":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--exposure {text!r}: expected a number of seconds, or unlimited") from None
+
+
+def _choose(folder: Path, practice: int, pool: int, seed: int) -> list[Path]:
+    """Return at most ``practice + pool`` pictures of a folder, at random; the first ones are for practice."""
+    import numpy as np
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of pictures")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _PHOTOS)
+    if not files:
+        raise FileNotFoundError(f"{folder}: no picture in it; expected {', '.join(_PHOTOS)} files")
+    order = np.random.default_rng(seed).permutation(len(files))[: max(practice, 0) + max(pool, 0)]
+    return [files[index] for index in order]
+
+
+def _read(paths: Sequence[Path]) -> list[Any]:
+    from fastpose.data.images import read_image
+
+    return [read_image(path, exif="apply") for path in paths]
+
+
+def _items(path: Path) -> list[dict[str, str]]:
+    """Return the rows of an items file; ``ValueError`` names the row that lacks something."""
+    if not path.is_file():
+        raise FileNotFoundError(f"items {path}: no such file")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"items {path}: expected JSON, found something else") from None
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"items {path}: expected a list of captions with two pictures each, got {type(rows).__name__}")
+    keys = ("caption", "right", "wrong")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) and row[key] for key in keys):
+            raise ValueError(f"items {path}: row {number} needs the texts 'caption', 'right' and 'wrong', got {row!r}")
+    return [{key: row[key] for key in keys} for row in rows]
+
+
+def _report(page: Path, key: Key, rows: list[dict[str, Any]]) -> None:
+    """Write what the identifiers stand for beside the page and say where both are."""
+    path = page.with_name(f"{page.stem}.key.json")
+    path.write_text(json.dumps({"study": key.study, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    typer.echo(
+        f"{page}: {page.stat().st_size / 1e6:.1f} MB, {len(rows)} entries, study {key.study}; open it in a browser"
+    )
+    typer.echo(f"{path}: what its identifiers stand for; keep it from participants")
+    typer.echo("next: fastpose study score answers-*.json")
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Return files as they are, and folders as the .json files in them."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise FileNotFoundError(f"answers {path}: no .json file in this folder")
+        found += inside
+    return found

@@ -1,0 +1,261 @@
+"""How networks were published: the authors' key of each of our parameters, and what their weights say of options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A regular expression over our key and what its matches become; a format's rules apply one after the other."""
+
+Options = Mapping[str, Any]
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one network's weights were published.
+
+    ``rules`` turn our keys into the authors', given all options of the network; ``options`` are what the format implies
+    where the caller says nothing, ``shown`` what the weights themselves say. ``clean`` brings the spellings in which
+    their keys are found to one; ``unused`` says of such a key that the network, as created, has no use for it.
+    """
+
+    rules: Callable[[Options], Sequence[Rule]]
+    options: Options = field(default_factory=dict)
+    shown: Callable[[Weights], dict[str, Any]] = lambda published: {}
+    clean: Callable[[Weights], Weights] = lambda published: published
+    unused: Callable[[str, Any], bool] = lambda key, network: False
+
+
+def _sizes(published: Weights, **places: tuple[str, int]) -> dict[str, int]:
+    """Return each option from the size of a weight in one of its dimensions, where the weight is there."""
+    return {
+        option: published[key].shape[dimension]
+        for option, (key, dimension) in places.items()
+        if key in published and published[key].dim() > dimension
+    }
+
+
+def renamed(published: Weights, name: Callable[[str], str]) -> dict[str, Tensor]:
+    """Return the weights under other names; raise ``ValueError`` where two would share one."""
+    first: dict[str, str] = {}
+    for key in published:
+        other = first.setdefault(name(key), key)
+        if other != key:
+            raise ValueError(f"state_dict: expected each weight once, got {other!r} and {key!r}; leave one of them out")
+    return {name(key): tensor for key, tensor in published.items()}
+
+
+def _count(published: Weights, pattern: str) -> int:
+    """Return one more than the highest number that ``pattern`` finds in a key, 0 where it finds none."""
+    return max((int(found[1]) + 1 for key in published if (found := re.match(pattern, key))), default=0)
+
+
+def _positive(**counts: int) -> dict[str, int]:
+    """Return the counts that found something; what the weights do not show is left to the defaults."""
+    return {option: count for option, count in counts.items() if count > 0}
+
+
+def _shows_stem(key: str) -> Callable[[Weights], dict[str, Any]]:
+    """Return what tells the network's ``stem_width`` from its first weight."""
+    return lambda published: _sizes(published, stem_width=(key, 0))
+
+
+def _pytorch_pose(options: Options) -> Sequence[Rule]:
+    """bearpaw/pytorch-pose: levels count from the inside, and the bottom is the fourth branch of the innermost."""
+    inner = options["depth"] - 1
+    branch = {"skips": 0, "downs": 1, "ups": 2}
+    return (
+        (r"^stem\.conv\.", "conv1."),
+        (r"^stem\.norm\.", "bn1."),
+        (r"^stem\.residuals\.(\d)\.", lambda m: f"layer{int(m[1]) + 1}.0."),
+        (r"hourglass\.(skips|downs|ups)\.(\d+)\.", lambda m: f"hourglass.{inner - int(m[2])}.{branch[m[1]]}."),
+        (r"hourglass\.bottom\.", "hourglass.0.3."),
+        (r"^stacks\.(\d+)\.hourglass\.", r"hg.\1.hg."),
+        (r"^stacks\.(\d+)\.residuals\.", r"res.\1."),
+        (r"^stacks\.(\d+)\.features\.", r"fc.\1."),
+        (r"^stacks\.(\d+)\.score\.", r"score.\1."),
+        (r"^merges\.(\d+)\.features\.", r"fc_.\1."),
+        (r"^merges\.(\d+)\.heatmaps\.", r"score_.\1."),
+        (r"\.body\.(\d)\.", lambda m: f".{'conv' if int(m[1]) % 3 else 'bn'}{int(m[1]) // 3 + 1}."),
+        (r"\.skip\.", ".downsample.0."),
+    )
+
+
+def _port_sarm(kind: str | None, flavour: str) -> Sequence[Rule]:
+    """The SARMs of the hgsagan_port_* names; the released ones hold their residual module's parts directly."""
+    residual = {("A", "released"): r"\1res_", ("B", "released"): r"\1"}.get((str(kind), flavour), r"\1res.")
+    return (
+        (r"(^|\.)residual\.", residual),
+        (r"(^|\.)attention\.embed\.", r"\1att_conv."),
+        (r"(^|\.)attention\.query\.", r"\1g."),
+        (r"(^|\.)attention\.key\.", r"\1f."),
+        (r"(^|\.)value\.", r"\1h."),
+        (r"body\.", "conv."),
+    )
+
+
+def _port(options: Options) -> Sequence[Rule]:
+    """hgsagan_port_*: the hourglass nests as up1, low1, low2, low3; a generator's parts carry their stack's number."""
+    branch = {"skips": "up1", "downs": "low1", "ups": "low3"}
+    return (
+        (r"^stem\.conv\.", "c1."),
+        (r"^stem\.norm\.", "b1."),
+        (r"^stem\.residuals\.(\d)\.", lambda m: f"r{(1, 4, 5)[int(m[1])]}."),
+        (r"hourglass\.(skips|downs|ups)\.(\d+)\.", lambda m: f"hg.{'low2.' * int(m[2])}{branch[m[1]]}."),
+        (r"hourglass\.bottom\.", f"hg.{'low2.' * options['depth']}"),
+        (r"^stack\.score\.", "out."),
+        (r"^stack\.", ""),
+        (r"^stacks\.(\d+)\.(hg|residuals|features|attention|score)\.", r"\2.\1."),
+        (r"^residuals\.", "res."),
+        (r"^features\.", "lin."),
+        (r"^merges\.(\d+)\.features\.", r"ll.\1."),
+        (r"^merges\.(\d+)\.heatmaps\.", r"sl.\1."),
+        *_port_sarm(options["sarm"], options["flavour"]),
+    )
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+CRITIC_BLOCKS = 10
+"""The place of a PATN discriminator's first residual block."""
+
+
+def _pona_block(options: Options) -> Sequence[Rule]:
+    """PoNA's block: dconv and dconv2 are the two pairs of pose convolutions, conv and conv2 the image's."""
+    return (
+        (r"self_attention\.(query|key|value)\.", r"att2.\1_conv."),
+        (r"self_attention\.", "att2."),
+        (r"cross_attention\.(query|key|value)\.", r"\1_conv."),
+        (r"cross_attention\.", ""),
+        (r"pose\.stages\.0\.body\.", "dconv.conv."),
+        (r"pose\.stages\.1\.", "dconv2.conv."),
+        (r"pose\.stages\.2\.(\d)\.", lambda m: f"dconv2.conv.{int(m[1]) + 4}."),
+        (r"image\.0\.body\.", "conv.conv."),
+        (r"image\.1\.body\.", "conv2.conv."),
+    )
+
+
+def _pona_generator(options: Options) -> Sequence[Rule]:
+    return (
+        (r"^image_encoder\.", "model.stream1_down."),
+        (r"^pose_encoder\.", "model.stream2_down."),
+        (r"^decoder\.", "model.stream1_up."),
+        (r"^blocks\.", "model.att."),
+        *_pona_block(options),
+    )
+
+
+def _pona_discriminator(options: Options) -> Sequence[Rule]:
+    """PATN's discriminator, under the names that torch.nn.utils.spectral_norm gives to a normalised weight."""
+    return (
+        (r"^layers\.", "model."),
+        (r"\.body\.", ".conv_block."),
+        (r"parametrizations\.weight\.original$", "weight_orig"),
+        (r"parametrizations\.weight\.0\._([uv])$", r"weight_\1"),
+    )
+
+
+def _pona_prefixed(published: Weights) -> Weights:
+    """Put ``model.`` before every key, once; DataParallel's prefix may stand around it."""
+    return _without_instance_statistics(
+        renamed(published, lambda key: "model." + re.sub(r"^((module|model)\.)*", "", key))
+    )
+
+
+def _without_instance_statistics(published: Weights) -> Weights:
+    """Leave out the statistics that old PyTorch wrote of instance norms, which have no weight beside them."""
+    if _pona_norm(published) == "batch":
+        return published
+    return {key: tensor for key, tensor in published.items() if not key.endswith(STATISTICS)}
+
+
+def _pona_norm(published: Weights) -> str:
+    means = [key for key in published if key.endswith("running_mean")]
+    return "batch" if any(key.replace("running_mean", "weight") in published for key in means) else "instance"
+
+
+def _pona_critic_clean(published: Weights) -> Weights:
+    """Bring to one the public spectral norms' names, and the places of a residual block's layers without dropout."""
+    inside = r"(?<=\d)\.module(?=\.)"  # the public SNGAN code wraps each convolution in a module
+    cleaned = renamed(
+        _pona_prefixed(published), lambda key: re.sub(inside, "", key).replace("weight_bar", "weight_orig")
+    )
+    if not any(".conv_block.5." in key for key in cleaned):
+        return cleaned
+    later = {"5": "6", "6": "7"}  # dropout is a layer of its own, before the second convolution
+    return renamed(cleaned, lambda key: re.sub(r"(?<=conv_block\.)[56](?=\.)", lambda m: later[m[0]], key))
+
+
+def _pona_generator_shows(published: Weights) -> dict[str, Any]:
+    sizes = _sizes(
+        published, width=("model.stream1_down.1.weight", 0), pose_channels=("model.stream2_down.1.weight", 1)
+    )
+    return {"norm": _pona_norm(published), **sizes, **_positive(blocks=_count(published, r"model\.att\.(\d+)\."))}
+
+
+def _pona_block_shows(published: Weights) -> dict[str, Any]:
+    return {"norm": _pona_norm(published), **_sizes(published, channels=("conv.conv.0.weight", 0))}
+
+
+def _pona_critic_shows(published: Weights) -> dict[str, Any]:
+    spectral = any(key.endswith("weight_orig") for key in published)
+    first = "model.1.weight_orig" if spectral else "model.1.weight"
+    return {
+        "norm": _pona_norm(published),
+        "spectral_norm": spectral,
+        **_sizes(published, width=(first, 0), in_channels=(first, 1)),
+        **_positive(blocks=_count(published, r"model\.(\d+)\.conv_block\.") - CRITIC_BLOCKS),
+    }
+
+
+def _multiscale(options: Options) -> Sequence[Rule]:
+    """prasunroy/pose-transfer: in1 is the image's encoder, in2 the poses', and levels count from 1."""
+    return (
+        (r"^image_encoder\.", "in1_"),
+        (r"^pose_encoder\.", "in2_"),
+        (r"^(in\d_)first\.", r"\1conv1."),
+        (r"^(in\d_)downs\.(\d+)\.", lambda m: f"{m[1]}down{int(m[2]) + 1}."),
+        (r"^ups\.(\d+)\.", lambda m: f"out_up{int(m[1]) + 1}."),
+        (r"^residuals\.", "out_conv1."),
+        (r"^last\.0\.", "out_conv1.4."),
+        (r"\.body\.", ".layers."),
+    )
+
+
+def _multiscale_shows(published: Weights) -> dict[str, Any]:
+    image, pose = "in1_conv1.0.weight", "in2_conv1.0.weight"
+    levels = _count(published, r"in1_down(\d+)\.") - 1
+    return {
+        **_sizes(published, width=(image, 0), image_channels=(image, 1), pose_channels=(pose, 1)),
+        **_positive(levels=levels),
+    }
+
+
+def _multiscale_unused(key: str, network: Any) -> bool:
+    """Pose levels deeper than the deepest gate have no way to the image."""
+    level = re.match(r"in2_down(\d+)\.", key)
+    return level is not None and bool(len(network.pose_encoder.downs) < int(level[1]) <= network.levels)
+
+
+def _patches_show(published: Weights) -> dict[str, Any]:
+    convolutions = sum(tensor.dim() == 4 for tensor in published.values())
+    first = "layers.0.weight"
+    return {**_sizes(published, width=(first, 0), in_channels=(first, 1)), **_positive(layers=convolutions - 2)}
+
+
+FORMATS = {
+    "hourglass": Format(_pytorch_pose, {"stem": "pytorch_pose"}, _shows_stem("conv1.weight")),
+    "sagan.generator": Format(_port, {"flavour": "released"}, _shows_stem("c1.weight")),
+    "sagan.discriminator": Format(_port, {"flavour": "released"}, _shows_stem("c1.weight")),
+    "sagan.sarm": Format(lambda options: _port_sarm(options["kind"], options["flavour"]), {"flavour": "released"}),
+    "pona.generator": Format(_pona_generator, shown=_pona_generator_shows, clean=_pona_prefixed),
+    "pona.block": Format(_pona_block, shown=_pona_block_shows, clean=_without_instance_statistics),
+    "pona.discriminator": Format(_pona_discriminator, shown=_pona_critic_shows, clean=_pona_critic_clean),
+    "multiscale.generator": Format(_multiscale, shown=_multiscale_shows, unused=_multiscale_unused),
+    "multiscale.discriminator": Format(lambda options: (), shown=_patches_show),
+}

@@ -1,0 +1,168 @@
+"""``data.check`` for pairs: counts, ticks and crosses, first offenders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pair_files import both_ways, standing, table_row, write_tables
+
+from fastpose.data.check import check
+
+
+def _line(report, words):
+    (line,) = [line for line in report.lines if words in line]
+    return line
+
+
+def _rows(path):
+    return path.read_text().splitlines()
+
+
+def test_a_whole_market_is_ready(market):
+    report = check("market", market)
+    assert report.ok
+    assert "✗" not in "".join(report.lines)
+    assert _line(report, "✓ train:") == "✓ train: 6 images, 3 identities, 6 pairs"
+    assert _line(report, "✓ test:") == "✓ test: 4 images, 2 identities, 4 pairs"
+    assert _line(report, "and test share") == "✓ train and test share 0 identities"
+    assert report.lines[-1] == "market: ready"
+
+
+def test_one_split_is_enough(fashion):
+    report = check("deepfashion", fashion)
+    assert report.ok
+    assert _line(report, "✓ test:") == "✓ test: 6 images, 3 identities, 6 pairs"
+    assert "256 columns wide" in "".join(report.lines)
+    assert _line(report, "  - train: deepfashion:").count("holdout") == 1
+
+
+def test_pairs_of_absent_images_are_crossed(market):
+    (market / "train" / "0010_c1s1_000101_01.jpg").unlink()
+    report = check("market", market)
+    assert not report.ok
+    assert _line(report, "absent image:").startswith(
+        "  ✗ 2 pairs that name an absent image: 0010_c1s1_000101_01.jpg and 0010_c2"
+    )
+
+
+def test_shared_identities_are_crossed(market):
+    names = ["0007_c1s1_9.jpg", "0007_c2s1_9.jpg"]
+    write_tables(market, "market", "test", names, both_ways(names), (128, 64))
+    for name in names:
+        shutil.copy(next((market / "train").iterdir()), market / "test" / name)
+    report = check("market", market)
+    assert not report.ok
+    assert _line(report, "and test share") == "✗ train and test share 1 identities"
+    assert _line(report, "identities in train and test").endswith(": 0007")
+
+
+def test_other_faults_are_named(market):
+    path = market / "market-pairs-train.csv"
+    first, second = "0007_c1s1_000101_01.jpg", "0007_c2s1_000102_01.jpg"
+    rows = [f"{first},{second}", f"{first},{second}", f"{first},0010_c1s1_000101_01.jpg", f"{first},nobody.jpg"]
+    path.write_text("\n".join(["from,to", *rows]))
+    (market / "train" / second).write_bytes(b"")
+    report = check("market", market)
+    assert not report.ok
+    assert _line(report, "without key points").endswith(": nobody.jpg")
+    assert _line(report, "two identities").startswith("  ✗ 1 pairs")
+    assert _line(report, "repeat").startswith("  ! 1 pairs that repeat an earlier one")
+    assert f"{second}: the file is empty" in _line(report, "unreadable")
+
+
+def test_joints_are_remarks(market):
+    path = market / "market-annotation-test.csv"
+    rows, points = _rows(path), standing()
+    points[3] = (70, 5)
+    names = [row.split(":")[0] for row in rows]
+    rows[1], rows[2] = table_row(names[1], points), table_row(names[2], np.full((18, 2), -1))
+    path.write_text("\n".join(rows))
+    report = check("market", market)
+    assert report.ok
+    assert _line(report, "out of frame") == f"  ! 1 images with joints out of frame: {names[1]}"
+    assert _line(report, "without any joint") == f"  ! 1 images without any joint: {names[2]}"
+
+
+def test_other_sizes_are_crossed(market, photo):
+    photo("test/0001_c1s1_000101_01.jpg", (60, 80))
+    report = check("market", market)
+    assert not report.ok
+    assert _line(report, "64 x 128:") == "  ✗ 1 images that are not 64 x 128: 0001_c1s1_000101_01.jpg (80 x 60)"
+
+
+def test_damaged_files_are_reported(market):
+    (market / "market-annotation-train.csv").write_text("junk")
+    report = check("market", market)
+    assert not report.ok
+    assert "starts with 'junk'" in _line(report, "✗ train:")
+
+
+def test_photographs_left_out_are_named(tmp_path, photo):
+    rows = []
+    for name in ("anna/1.jpg", "anna/2.jpg", "ben/1.jpg", "anna/3.jpg"):
+        photo(name, (90, 60))
+        person = {"keypoints": np.full((17, 2), 30).tolist(), "scores": [0.9 * (name != "anna/3.jpg")] * 17}
+        rows.append({"image": name, "skeleton": "coco", "joints": [], "persons": [person]})
+    photo("ben/9.jpg", (90, 60))
+    (tmp_path / "keypoints.json").write_text(json.dumps(rows))
+    report = check("photos", tmp_path)
+    assert report.ok
+    assert _line(report, "✓ all:") == "✓ all: 3 images, 2 identities, 2 pairs"
+    assert _line(report, "too few").endswith(": anna/3.jpg (0)")
+    assert _line(report, "without key points").endswith(": ben/9.jpg")
+    assert _line(report, "alone").endswith(": ben/1.jpg")
+
+
+def test_fonts_of_no_use_are_named(tmp_path):
+    import matplotlib
+
+    bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    shutil.copy(bundled / "DejaVuSans.ttf", tmp_path)
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    report = check("fonts", tmp_path)
+    assert report.ok
+    assert _line(report, "capitals, up to") == "✓ 1 fonts with all 26 capitals, up to 650 pairs"
+    assert "broken.ttf: cannot be read" in _line(report, "of no use")
+
+
+def test_maps_are_counted(fashion):
+    import cv2
+
+    for path in sorted((fashion / "test").iterdir())[:3]:
+        target = fashion / "parts" / path.name
+        target.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(target), np.zeros((256, 256, 3), np.uint8))
+    report = check("semantic", fashion)
+    assert report.ok
+    assert _line(report, "have both maps") == "  ✓ test: 2 of 6 pairs have both maps"
+    cv2.imwrite(str(target.with_name(sorted((fashion / "test").iterdir())[0].name)), np.full((9, 9, 3), 99, np.uint8))
+    report = check("semantic", fashion)
+    assert not report.ok
+    assert "colour #636363" in _line(report, "other colours")
+
+
+def test_the_bundled_pairs_are_ready():
+    report = check("sample-pairs")
+    assert report.ok
+    assert _line(report, "✓ train:") == "✓ train: 60 images, 60 identities, 120 pairs"
+
+
+@pytest.mark.parametrize("name", ["market", "deepfashion", "photos", "semantic", "fonts"])
+def test_an_absent_folder_is_crossed(tmp_path, name):
+    report = check(name, tmp_path / "none")
+    assert not report.ok
+    assert report.lines[0].startswith("✗")
+
+
+def test_the_real_market_sample_is_ready(shared, tmp_path):
+    import tarfile
+
+    with tarfile.open(shared / "data" / "market1501_sample" / "market_data.tar") as packed:
+        packed.extractall(tmp_path, filter="data")
+    report = check("market", tmp_path)
+    assert report.ok
+    assert _line(report, "✓ train:") == "✓ train: 164 images, 50 identities, 468 pairs"

@@ -1,0 +1,387 @@
+"""Trained weights at work: which poses, maps and letters guide a generator, and the files that come of it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastpose import training
+from fastpose.data.images import read_image
+from fastpose.data.keypoint_files import Pose
+from fastpose.training import checkpoint, prediction, systems, transfer_data, transfer_guides, try_on
+from fastpose.training import config as configuration
+from fastpose.training.transfer_guides import Guides, PoseReader
+from fastpose.training.transfer_inference import PoseTransfer
+from fastpose.visual.grids import save_image
+
+SIZE = (64, 40)
+
+
+def save(folder: Path, name: str, *overrides: str) -> Path:
+    """Write weights of a recipe as training leaves them, drawn anew."""
+    recipe = configuration.load_recipe(name, overrides)
+    torch.manual_seed(0)
+    network = systems.get(recipe.system).network(recipe.config)
+    about = {"recipe": recipe.name, "system": recipe.system, "config": configuration.to_dict(recipe.config)}
+    path = folder / f"{name.replace('/', '-')}.safetensors"
+    checkpoint.save_weights(path, network, about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Tiny weights of every kind of generator and of a pose network."""
+    made = tmp_path_factory.mktemp("weights")
+    small = ("model.width=2", "model.levels=2", "data.height=32", "data.width=32")
+    save(made, "pona/tiny")
+    save(made, "sagan/tiny")
+    save(made, "multiscale/semantic", *small)
+    save(made, "multiscale/fonts", *small)
+    return made
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    return save_image(tmp_path / "in" / "anna.png", pixels)
+
+
+def write_poses(path: Path, names: list[str], size: tuple[int, int] = SIZE, **changes: object) -> Path:
+    """Write key points as ``fastpose predict --save-keypoints`` does."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for name in names:
+        points = rng.uniform([12, 5], [size[1] - 12, size[0] - 5], (17, 2)).tolist()
+        person = {"keypoints": points, "scores": [1.0] * 17}
+        rows.append({"image": name, "size": list(size), "skeleton": "coco", "persons": [person], **changes})
+    path.write_text(json.dumps(rows))
+    return path
+
+
+# ---- pose transfer ---------------------------------------------------------------------------------------------
+
+
+def test_several_persons_take_several_poses(folder, photo, tmp_path):
+    other = save_image(photo.parent / "ben.jpg", np.full((*SIZE, 3), 99, np.uint8))
+    keypoints = write_poses(tmp_path / "k.json", [str(photo), str(other)])
+    poses = write_poses(tmp_path / "p.json", ["walk/1.jpg", "walk/2.jpg"], (200, 100))
+    out = tmp_path / "out"
+    written = training.transfer(
+        "pona/tiny", folder / "pona-tiny.safetensors", [photo.parent], poses=poses, keypoints=keypoints, out=out
+    )
+    names = {path.name for path in out.iterdir()}
+    assert names == {path.name for path in written}
+    each = {"{}_1.png", "{}_2.png", "{}_sheet.png", "{}.gif", "{}.mp4"}
+    assert names == {name.format(person) for name in each for person in ("anna", "ben")}
+    assert read_image(out / "anna_1.png").shape == (32, 16, 3)
+
+
+def test_one_pose_makes_no_film_and_existing_files_stay(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    target = write_poses(tmp_path / "p.json", ["target.png"])
+    options = {"poses": [target], "keypoints": keypoints, "out": tmp_path / "out", "explain": True}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "anna_target.png").write_text("mine")
+    written = training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options)
+    names = [path.name for path in written]
+    assert names == ["anna_target-2.png", "anna_sheet.png", "anna_features.png", "anna_attention.png"]
+    assert (tmp_path / "out" / "anna_target.png").read_text() == "mine"
+
+
+def test_what_is_written_is_what_the_network_gives(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    weights = folder / "pona-tiny.safetensors"
+    written = training.transfer(None, weights, [photo], poses=keypoints, keypoints=keypoints, out=tmp_path / "out")
+    transfer = PoseTransfer.from_weights(weights)
+    pose = PoseReader(keypoints, None).of(photo)
+    (expected,) = transfer(read_image(photo), pose, [pose])
+    assert np.array_equal(read_image(written[0]), expected)
+
+
+def test_a_missing_codec_is_a_warning_and_the_rest_is_there(folder, photo, tmp_path, monkeypatch):
+    from fastpose.visual import sequences
+
+    def refuse(path: Path, film: object) -> Path:
+        raise ValueError(f"{path}: this OpenCV cannot write MP4 files (codec mp4v absent); use the GIF")
+
+    monkeypatch.setattr(sequences, "save_video", refuse)
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png", "b.png"])
+    with pytest.warns(UserWarning, match="cannot write MP4"):
+        written = training.transfer(
+            None, folder / "pona-tiny.safetensors", [photo], poses=keypoints, keypoints=keypoints, out=tmp_path / "out"
+        )
+    assert [path.suffix for path in written].count(".gif") == 1
+    assert not [path for path in written if path.suffix == ".mp4"]
+
+
+@pytest.mark.parametrize("system", ["sagan", "reid"])
+def test_weights_of_another_job_are_refused(folder, photo, tmp_path, system):
+    weights = folder / "sagan-tiny.safetensors" if system == "sagan" else save(tmp_path, "reid/tiny")
+    with pytest.raises(ValueError, match=f"system {system}: draws nobody in other poses"):
+        training.transfer(None, weights, [photo], poses=photo, out=tmp_path / "out")
+    if system != "sagan":
+        with pytest.raises(ValueError, match=f"system {system}: finds no key points"):
+            training.predict(None, weights, [photo], out=tmp_path / "out")
+
+
+def test_predict_refuses_weights_that_find_no_key_points(folder, photo, tmp_path):
+    with pytest.raises(ValueError, match="system pona: finds no key points"):
+        training.predict(None, folder / "pona-tiny.safetensors", [photo], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_writes_key_points_that_transfer_reads(folder, photo, tmp_path):
+    training.predict(
+        None, folder / "sagan-tiny.safetensors", [photo], out=tmp_path / "drawn", save_keypoints=tmp_path / "k.json"
+    )
+    (row,) = json.loads((tmp_path / "k.json").read_text())
+    assert row["size"] == list(SIZE)
+    row["persons"][0]["scores"] = [1.0] * 17  # a network that was never trained is sure of nothing
+    (tmp_path / "k.json").write_text(json.dumps([row]))
+    assert PoseReader(tmp_path / "k.json", None).of(photo).size == SIZE
+
+
+# ---- where poses come from -------------------------------------------------------------------------------------
+
+
+def test_poses_are_found_by_name_and_the_nearest_name_wins(tmp_path):
+    names = ["a/1.jpg", "b/1.jpg", "b/2.jpg", "3.png"]
+    reader = PoseReader(write_poses(tmp_path / "k.json", names), None)
+    for asked, found in (("b/1.jpg", "b/1.jpg"), ("x/b/1.jpg", "b/1.jpg"), ("c/2.jpg", "b/2.jpg"), ("3.jpg", "3.png")):
+        assert reader.of(Path(asked)).name == found
+    with pytest.raises(ValueError, match=r"photograph c/1.jpg: 2 poses are named 'a/1.jpg' or alike"):
+        reader.of(Path("c/1.jpg"))
+    with pytest.raises(ValueError, match=r"photograph 9.jpg: its key points are not known; .*k.json has 4 poses"):
+        reader.of(Path("9.jpg"))
+
+
+def test_a_pose_network_serves_where_the_file_does_not(folder, photo, tmp_path):
+    reader = PoseReader(None, folder / "sagan-tiny.safetensors")
+    pose = reader.of(photo)
+    assert (pose.name, pose.size, pose.keypoints.shape) == ("anna.png", SIZE, (18, 2))
+    with pytest.raises(ValueError, match="system pona: finds no key points"):
+        PoseReader(None, folder / "pona-tiny.safetensors").of(photo)
+
+
+def test_joints_of_low_score_are_missing():
+    from fastpose.skeletons import COCO, OPENPOSE
+    from fastpose.training.estimation import Estimate
+
+    scores = np.full((1, 17), 0.05, np.float32)
+    scores[0, COCO.index("l_knee")] = 0.9
+    points = np.arange(34, dtype=np.float32).reshape(1, 17, 2)
+    pose = transfer_guides.pose_of("a.jpg", Estimate(points, scores), COCO, (9, 8, 3))
+    assert np.flatnonzero(pose.visibility).tolist() == [OPENPOSE.index("l_knee")]
+    assert pose.size == (9, 8)
+    assert isinstance(pose, Pose)
+
+
+def test_a_folder_of_tables_or_of_photographs_is_a_sequence(photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png", "ben.png"])
+    save_image(photo.parent / "ben.png", np.zeros((*SIZE, 3), np.uint8))
+    reader = PoseReader(keypoints, None)
+    assert [pose.name for pose in reader.listed([photo.parent])] == ["anna.png", "ben.png"]
+    sequence = tmp_path / "sequence"
+    sequence.mkdir()
+    for number in range(3):
+        person = [value for joint in range(18) for value in (joint + 1, number + 2, 0.9)]
+        text = json.dumps({"people": [{"pose_keypoints_2d": person}]})
+        (sequence / f"video_{number:03}_keypoints.json").write_text(text)
+    assert [pose.name for pose in reader.listed([sequence])] == ["video_000", "video_001", "video_002"]
+
+
+def test_a_table_without_sizes_takes_that_of_the_image_where_it_is(photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", [str(photo)], size=None or SIZE)
+    rows = json.loads(keypoints.read_text())
+    del rows[0]["size"]
+    keypoints.write_text(json.dumps(rows))
+    assert [pose.size for pose in PoseReader(None, None).listed([keypoints])] == [SIZE]
+
+
+def test_key_points_of_a_wider_copy_of_the_photograph_are_refused(folder, photo, tmp_path):
+    """A table of DeepFashion's squares beside an image of 176 columns would shift every joint."""
+    row = ["[" + ", ".join(str(value + joint) for joint in range(18)) + "]" for value in (20, 30)]
+    (tmp_path / "k.csv").write_text("name:keypoints_y:keypoints_x\nanna.png: " + ": ".join(row) + "\n")
+    with pytest.raises(
+        ValueError, match=r"the joints of pose 'anna.png' reach \(47, 37\), beyond the photograph of 40 x 64"
+    ):
+        training.transfer(
+            None,
+            folder / "pona-tiny.safetensors",
+            [photo],
+            poses=photo,
+            keypoints=tmp_path / "k.csv",
+            out=tmp_path / "out",
+        )
+
+
+@pytest.mark.parametrize(
+    ("guides", "error", "sentence"),
+    [
+        ({}, ValueError, "nothing says what to draw; name target poses with --pose"),
+        ({"poses": (Path("no.json"),)}, FileNotFoundError, "--pose no.json: no such file or folder"),
+        (
+            {"poses": (Path("in"),)},
+            ValueError,
+            "photograph in/anna.png: its key points are not known; pass --keypoints",
+        ),
+        ({"poses": (Path("empty"),)}, FileNotFoundError, "--pose empty: nothing in this folder"),
+        ({"poses": (Path("a.txt"),)}, ValueError, r"--pose a.txt: expected a file that ends in .json, .csv, .jpg"),
+        ({"keypoints": Path("no.json")}, FileNotFoundError, "key points no.json: no such file"),
+        ({"letters": "A"}, ValueError, "--letters: of no use to a generator guided by poses; it takes --pose"),
+        ({"source_map": Path("a.png")}, ValueError, "--source-map: of no use to a generator guided by poses"),
+    ],
+)
+def test_what_is_missing_or_of_no_use_is_one_sentence(folder, photo, tmp_path, monkeypatch, guides, error, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").touch()
+    drawer = PoseTransfer.from_weights(folder / "pona-tiny.safetensors")
+    with pytest.raises(error, match=sentence):
+        transfer_guides.reader(drawer, Guides(**guides))
+
+
+# ---- parts and letters -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def maps(tmp_path) -> tuple[Path, Path]:
+    """Two maps of parts: top (1) and pants (6)."""
+    labels = np.zeros((*SIZE, 3), np.uint8)
+    labels[10:30, 10:30], labels[30:60, 10:30] = 1, 6
+    first, second = tmp_path / "maps" / "anna.png", tmp_path / "other.png"
+    return save_image(first, labels), save_image(second, labels[:, ::-1])
+
+
+def test_maps_of_parts_lead_a_reconstruction(folder, photo, maps, tmp_path):
+    weights = folder / "multiscale-semantic.safetensors"
+    options = {"target_maps": [maps[1]], "out": tmp_path / "out", "explain": True}
+    written = training.transfer("multiscale/semantic", weights, [photo], source_map=maps[0].parent, **options)
+    names = [path.name for path in written]
+    assert names == ["anna_other.png", "anna_sheet.png", "anna_features.png", "anna_gates.png"]
+    with pytest.raises(ValueError, match=r"anna.png: no map of what it shows; pass --source-map"):
+        training.transfer(None, weights, [photo], **options)
+    with pytest.raises(FileNotFoundError, match="no image named anna in this folder"):
+        training.transfer(None, weights, [photo], source_map=tmp_path / "out", **options)
+
+
+def test_maps_are_read_by_the_colours_of_the_training(photo, maps, tmp_path):
+    small = ("model.width=2", "model.levels=2", "data.height=32", "data.width=32")
+    weights = save(tmp_path, "multiscale/semantic", *small, "data.palette=auto")
+    options = {"source_map": maps[0], "target_maps": maps[1], "out": tmp_path / "out"}
+    with pytest.raises(
+        ValueError, match=r"data\.palette: these weights were trained with the colours found in their maps"
+    ):
+        training.transfer(None, weights, [photo], **options)
+    assert training.transfer(None, weights, [photo], **options, overrides=["data.palette=000000,ff0000"])
+    config = transfer_data.TransferDataConfig(name="semantic", palette="000000,ff0000")
+    coloured = save_image(tmp_path / "red.png", np.full((4, 4, 3), (255, 0, 0), np.uint8))
+    assert (transfer_guides.read_parts(coloured, config) == 1).all()
+
+
+def font() -> Path:
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def test_letters_are_drawn_in_the_style_of_one(folder, tmp_path):
+    from fastpose.data import fonts
+
+    weights = folder / "multiscale-fonts.safetensors"
+    mask = fonts.letter_mask(font(), "Q", (80, 80))
+    glyph = save_image(tmp_path / "q.png", fonts.coloured(mask, np.array([200, 0, 0])))
+    drawn = save_image(tmp_path / "r.png", fonts.letter_skeleton(font(), "R", (80, 80)))
+    options = {"letters": "AB", "font": font(), "target_maps": drawn}
+    written = training.transfer(None, weights, [glyph], out=tmp_path / "out", **options)
+    names = [path.name for path in written]
+    assert names == ["q_r.png", "q_A.png", "q_B.png", "q_sheet.png", "q.gif", "q.mp4"]
+    with pytest.raises(ValueError, match="--font: expected with --letters"):
+        training.transfer(None, weights, [glyph], letters="A", out=tmp_path / "out")
+
+
+# ---- try-on ----------------------------------------------------------------------------------------------------
+
+
+def test_try_on_draws_the_chosen_parts_alone(folder, photo, maps, tmp_path):
+    weights = folder / "multiscale-semantic.safetensors"
+    drawer = PoseTransfer.from_weights(weights)
+    person, wearer = read_image(photo), np.full((*SIZE, 3), 200, np.uint8)
+    own, worn = (read_image(path)[..., 0] for path in maps)
+    (crude,) = drawer(wearer, worn, [own])
+    fine = try_on.dress(drawer, person, own, wearer, worn, [1])
+    mask = drawer.side(own, "map")["labels"] == 1
+    assert 0 < mask.sum() < mask.size
+    assert np.array_equal(fine[mask], crude[mask])
+    assert np.array_equal(fine[~mask], drawer.fitted(person)[~mask])
+    with pytest.raises(ValueError, match="parts: none of 2 is in the target's map, which has 1, 6"):
+        try_on.dress(drawer, person, own, wearer, worn, [2])
+    with pytest.raises(ValueError, match="target map: expected a map as wide and high as its photograph"):
+        try_on.dress(drawer, person, own[:20], wearer, worn, [1])
+
+
+def test_try_on_writes_one_image_and_no_other(folder, photo, maps, tmp_path):
+    options = {
+        "target_map": maps[0],
+        "reference": photo,
+        "reference_map": maps[1],
+        "parts": ["top", 6],
+        "out": tmp_path / "new" / "dressed.png",
+    }
+    weights = folder / "multiscale-semantic.safetensors"
+    assert try_on.try_on("multiscale/semantic", weights, photo, **options) == options["out"]
+    assert read_image(options["out"]).shape == (32, 32, 3)
+    with pytest.raises(ValueError, match="exists already"):
+        try_on.try_on(None, weights, photo, **options)
+    options["out"] = tmp_path / "again.png"
+    with pytest.raises(ValueError, match="guided by a pose; expected maps of parts"):
+        try_on.try_on(None, folder / "pona-tiny.safetensors", photo, **options)
+
+
+def test_parts_have_numbers_and_names():
+    assert try_on.part_numbers(["top", "6", 15]) == [1, 6, 15]
+    for wrong, sentence in (
+        (["tpo"], "unknown part 'tpo'; did you mean 'top'"),
+        ([], "at least one"),
+        ([99], "1 to 15"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            try_on.part_numbers(wrong)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------
+
+
+def test_names_are_numbered_and_never_taken_twice(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "a-3.png").symlink_to(tmp_path / "nowhere")
+    names = prediction.Names(tmp_path, [tmp_path / "b.png"])
+    assert [names.free(name).name for name in ("a.png", "a.png", "b.png", "c.png", "c.png")] == [
+        "a-2.png",
+        "a-4.png",
+        "b-2.png",
+        "c.png",
+        "c-2.png",
+    ]
+
+
+def test_the_header_tells_the_system_without_reading_the_tensors(folder, photo):
+    assert systems.transfers(folder / "pona-tiny.safetensors")
+    assert not systems.transfers(folder / "sagan-tiny.safetensors")
+    assert checkpoint.read_about(folder / "pona-tiny.safetensors")["recipe"] == "pona/tiny"
+    for wrong in (photo, folder, folder / "none.safetensors"):
+        assert not systems.transfers(wrong)
+
+
+def test_no_warning_without_a_reason(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png", "b.png"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.transfer(
+            None, folder / "pona-tiny.safetensors", [photo], poses=keypoints, keypoints=keypoints, out=tmp_path / "out"
+        )

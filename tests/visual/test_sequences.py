@@ -1,0 +1,97 @@
+"""Films of generated images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastpose.visual import sequences
+
+RED, BLUE = (np.zeros((64, 32, 3), np.uint8) for _ in range(2))
+RED[..., 0], BLUE[..., 2] = 255, 255
+
+
+def test_a_contact_sheet_is_about_as_wide_as_high_and_spreads_long_sequences():
+    rows = [[RED, BLUE, np.full_like(RED, 2 * index)] for index in range(100)]
+    sheet = sequences.contact_sheet(rows, ("a", "b", "c"), [str(index) for index in range(100)], most=24)
+    assert 0.5 < sheet.shape[0] / sheet.shape[1] < 2
+    values, counts = np.unique(sheet.min(2)[sheet.min(2) == sheet.max(2)], return_counts=True)
+    greys = values[counts > 10000]
+    assert {0, 198} <= set(greys.tolist())  # the first and the last are there
+    assert len(greys) == 24 + 1  # and white
+    with pytest.raises(ValueError, match="captions: expected one per row"):
+        sequences.contact_sheet(rows, ("a", "b", "c"), ["one"])
+
+
+def test_frames_stand_side_by_side_in_one_even_size():
+    narrow = np.full((64, 21, 3), 90, np.uint8)
+    film = sequences.frames([[RED, narrow], [BLUE, narrow]], height=65, gap=2)
+    assert {frame.shape for frame in film} == {(66, 58, 3)}  # 33 + 2 + 22 is odd
+    assert film[0][30, 10].tolist() == [255, 0, 0]
+    assert film[1][30, 10].tolist() == [0, 0, 255]
+    assert film[0][30, 50].tolist() == [90, 90, 90]
+
+
+@pytest.mark.parametrize("rows", [[], [[]], [[RED], [RED, BLUE]]])
+def test_frames_want_equal_rows(rows):
+    with pytest.raises(ValueError, match="rows: expected equally many images"):
+        sequences.frames(rows)
+
+
+def test_a_video_plays_the_frames_in_order(tmp_path):
+    import cv2
+
+    path = sequences.save_video(tmp_path / "größe" / "film.mp4", [RED, BLUE, RED], fps=4)
+    film = cv2.VideoCapture(str(path))
+    seen = []
+    while True:
+        there, frame = film.read()
+        if not there:
+            break
+        seen.append(int(frame[32, 16].argmax()))  # BGR
+    assert seen == [2, 0, 2]
+
+
+def test_a_gif_plays_the_frames_in_order(tmp_path):
+    from PIL import Image
+
+    path = sequences.save_gif(tmp_path / "film.gif", [RED, BLUE], fps=5)
+    with Image.open(path) as film:
+        assert film.n_frames == 2
+        assert film.info["duration"] == 200
+        film.seek(1)
+        assert film.convert("RGB").getpixel((16, 32)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("save", "name", "images", "fps", "sentence"),
+    [
+        (sequences.save_video, "film.avi", [RED], 8, "ends in .mp4"),
+        (sequences.save_gif, "film.png", [RED], 8, "ends in .gif"),
+        (sequences.save_video, "film.mp4", [], 8, "expected at least one"),
+        (sequences.save_gif, "film.gif", [RED, RED[:10]], 8, "2 of 2 sizes"),
+        (sequences.save_video, "film.mp4", [RED[:63]], 8, "even height and width"),
+        (sequences.save_gif, "film.gif", [RED], 0, "fps: expected a number above 0"),
+    ],
+)
+def test_mistakes_are_named_and_leave_no_file(tmp_path, save, name, images, fps, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        save(tmp_path / name, images, fps=fps)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_opencv_without_the_codec_is_one_sentence(tmp_path, monkeypatch):
+    import cv2
+
+    class Mute:
+        def __init__(self, *args: object) -> None: ...
+
+        def write(self, frame: object) -> None: ...
+
+        def release(self) -> None: ...
+
+    monkeypatch.setattr(cv2, "VideoWriter", Mute)
+    monkeypatch.setattr(Mute, "fourcc", staticmethod(lambda *letters: 0), raising=False)
+    with pytest.raises(ValueError, match="this OpenCV cannot write MP4"):
+        sequences.save_video(tmp_path / "film.mp4", [RED])
+    assert list(tmp_path.iterdir()) == []
