@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Everything that needs an NVIDIA GPU, in one go and within ten minutes: build with CUDA where nvcc is there, the GPU
-# tests, compute-sanitizer on the CUDA kernels, the benchmarks with a picture, a short training. A step that fails or
+# tests, compute-sanitizer on the CUDA kernels, the benchmarks with a picture, short trainings. A step that fails or
 # outlasts its time is named, and the next one runs; the exit code tells at the end. On a machine without a GPU it does
 # nothing and ends without an error.
 #
 #   benchmarks/gpu.sh [NAME]     results to $OUT where that is set, else to benchmarks/results/<gpu>; NAME is that of
 #                                NAME.json and NAME.png, by default the GPU's
-#   TOTAL=570 TESTS=230 BENCHMARKS=200 TRAINING=50     seconds for all, and at most for a step
+#   TOTAL=570 TESTS=230 BENCHMARKS=200 TRAINING=30     seconds for all, and at most for a step
 #
 # Nothing is downloaded: python3 must have pip, setuptools, pybind11 and ninja to build; torch with CUDA and its triton,
 # numpy, opencv-python, scipy, safetensors, pyyaml, typer, rich and matplotlib to run; pytest, pytest-benchmark and
@@ -90,8 +90,10 @@ step benchmarks "$benchmarks" "$python" -P -m pytest -p no:cacheprovider --bench
     --budget=$((benchmarks - margin)) --save-results="$out/$name.json" \
     benchmarks/test_host_cost.py benchmarks/test_gpu.py
 
-training=${TRAINING:-50}
-step training "$training" "$python" -P -m fastpose train sagan/demo run.device=cuda run.max_minutes=0.5 --out "$work/run"
+for recipe in sagan/demo pona/sample multiscale/sample; do
+    step training "${TRAINING:-30}" "$python" -P -m fastpose train "$recipe" run.device=cuda run.max_minutes=0.2 \
+        --out "$work/run"
+done
 
 # Not a step: it is due however little time is left, and whole.
 status=0

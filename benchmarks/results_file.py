@@ -11,7 +11,13 @@ FOLDER = Path(__file__).resolve().parent / "results"
 SCHEMA = FOLDER / "schema.json"
 FORMAT = 1
 REFERENCE = "reference"  # the provider beside which the others stand
-OURS = ("cpu", "triton", "cuda", "fastpose")  # what must not become slower; the rest is there to compare with
+OURS = (
+    "cpu",
+    "triton",
+    "cuda",
+    "fastpose",
+    "fastpose bf16",
+)  # what must not become slower; the rest is there to compare with
 _TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}
 
 

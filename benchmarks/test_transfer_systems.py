@@ -20,6 +20,8 @@ def test_transfer(timed, limits, results, device, size, provider):
     floor = limits.floor(device, computed_in, Work(count(size)))
     built = build(size, device)
     call = built.call(provider)
-    if provider == "fastpose":
-        assert built.difference(call) <= transfer_systems.LIMIT
-    results["timings"].append({**labels, "provider": provider, **timed(call), "floor_s": floor})
+    difference, share = built.difference(call())
+    assert share <= transfer_systems.SHARES.get(provider, 0)
+    assert difference <= transfer_systems.LIMIT or computed_in == "bfloat16"
+    measured = {**timed(call), "floor_s": floor, "difference": difference}
+    results["timings"].append({**labels, "provider": provider, **measured})

@@ -20,6 +20,10 @@ from typing import Any
 
 import machine
 
+from fastpose import training
+from fastpose.training import config as configuration
+from fastpose.training.run_folder import RunFolder
+
 RESULTS = Path(__file__).parent / "results" / "training"
 
 
@@ -29,11 +33,33 @@ def run_folder(runs: Path, recipe: str, seed: int) -> Path:
 
 
 def train(runs: Path, recipe: str, seed: int, overrides: list[str]) -> None:
-    """Train one recipe with one seed, unless that run stands already."""
-    if run_folder(runs, recipe, seed).is_dir():
+    """Train one recipe with one seed, unless that run stands already, finished and with this configuration."""
+    folder = run_folder(runs, recipe, seed)
+    if folder.is_dir():
+        check_finished(folder, recipe, [f"run.seed={seed}", *overrides])
         return
     command = [sys.executable, "-m", "fastpose", "train", recipe, f"run.seed={seed}", *overrides]
     subprocess.run([*command, "--name", f"seed-{seed}", "--out", str(runs)], check=True)
+
+
+def check_finished(folder: Path, recipe: str, overrides: list[str]) -> None:
+    """Exit with one sentence unless the folder holds a finished run of this configuration."""
+    _, found = RunFolder.open(folder).read_config()
+    wanted = configuration.to_dict(training.load_recipe(recipe, overrides).config)
+    changed = configuration.differences(found, wanted)
+    if changed or not (folder / "report.html").is_file():
+        reason = f"of another configuration ({', '.join(changed)})" if changed else "not finished"
+        raise SystemExit(f"{folder}: this run is {reason}; move it away")
+
+
+def recorded(script: str, name: str, *words: str) -> str:
+    """Return a command as it is written into a result file: paths of this machine by their key in capitals."""
+    shown = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        is_path = bool(equals) and "/" in value
+        shown.append(f"{key}={key.rpartition('.')[2].upper()}" if is_path else word)
+    return shlex.join(["python", f"benchmarks/{script}", name, *shown])
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
@@ -85,11 +111,13 @@ def main() -> None:
         for seed in given.seeds:
             train(given.runs, recipe, seed, given.overrides)
         found[recipe] = {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
-    settings = ["data.root=ROOT" if item.startswith("data.root=") else item for item in given.overrides]
-    command = ["python", "benchmarks/training_comparison.py", given.name, "--recipes", *given.recipes]
-    command += ["--seeds", *map(str, given.seeds), "--set", *settings]
+    words = ["--recipes", *given.recipes, "--seeds", *map(str, given.seeds), "--set", *given.overrides]
     RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {"command": shlex.join(command), "machine": machine.describe(), "runs": found}
+    content = {
+        "command": recorded("training_comparison.py", given.name, *words),
+        "machine": machine.describe(),
+        "runs": found,
+    }
     (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     plot(found, RESULTS / f"{given.name}.png")
     print(table(found))

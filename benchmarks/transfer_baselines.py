@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from typing import Any
 
 import machine
 import torch
 from torch import Tensor
-from training_comparison import RESULTS
+from training_comparison import RESULTS, recorded
 
 from fastpose import training
 from fastpose.data import create_loader
@@ -60,9 +59,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="key=value")
     given = parser.parse_args()
     found = scores(training.load_recipe(given.recipe, given.overrides).config)
-    settings = ["data.root=ROOT" if item.startswith("data.root=") else item for item in given.overrides]
-    command = ["python", "benchmarks/transfer_baselines.py", given.name, "--recipe", given.recipe, "--set", *settings]
-    content = {"command": shlex.join(command), "machine": machine.describe(), "baselines": found}
+    command = recorded("transfer_baselines.py", given.name, "--recipe", given.recipe, "--set", *given.overrides)
+    content = {"command": command, "machine": machine.describe(), "baselines": found}
     (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     for name, rows in found.items():
         print(name, {row["name"]: round(row["value"], 4) for row in rows})

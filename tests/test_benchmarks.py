@@ -28,6 +28,7 @@ orders = pytest.importorskip("orders", reason=REASON)
 results_file = pytest.importorskip("results_file", reason=REASON)
 summary = pytest.importorskip("summary", reason=REASON)
 systems = pytest.importorskip("systems", reason=REASON)
+transfer_systems = pytest.importorskip("transfer_systems", reason=REASON)
 
 SMALL = [
     cases.attention(2, 4, 8, (6, 5), sdpa_twice=True),
@@ -302,6 +303,16 @@ def test_the_usual_way_of_a_system_is_the_same_network(order):
     usual, ours = (trained.generator(trained.image)[-1] for trained in built)
     torch.testing.assert_close(ours, usual, rtol=1e-3, atol=1e-4)
     assert systems.flop(size, "training step") > 5 * systems.flop(size, "forward") > 0
+
+
+@pytest.mark.parametrize("network", ["pona.generator.tiny", "multiscale.generator.tiny"])
+def test_generators_written_the_usual_way_draw_the_same(network):
+    built = transfer_systems.build(transfer_systems.Size("tiny", "system", network, 2, (64, 32)), "cpu")
+    assert built.usual.std() > 0.3  # of images that are all grey every way is right
+    for provider, limit in transfer_systems.SHARES.items():
+        largest, share = built.difference(built.call(provider)())
+        assert 0 < share <= limit
+        assert largest <= transfer_systems.LIMIT or provider in transfer_systems.BFLOAT16
 
 
 # ------------------------------------------------------------------------------------------------ limits and ratios

@@ -48,12 +48,21 @@ def market(
     with _bar(count) as done:
         mixed = augment.market(root, out, transfer, portion=portion, seed=seed, about=about, report=done)
     total = mixed.real + mixed.generated
-    typer.echo(f"{out}: {total} images, {mixed.real} real ({mixed.real / total:.1%}), {mixed.generated} generated")
+    typer.echo(f"{out}: {_images(total)}, {mixed.real} real ({mixed.reached:.1%}), {mixed.generated} generated")
+    if mixed.real > round(portion * total):
+        typer.echo(
+            f"more than the {portion:.1%} asked for: one image of each person must stay, since his others are "
+            f"generated from it ({mixed.persons}), and what cannot be generated ({mixed.fixed})"
+        )
     if mixed.fixed:
-        typer.echo(f"{mixed.fixed} images without key points or identity stay real in any case")
+        typer.echo(f"real in any case: {_images(mixed.fixed)} without key points or identity")
     typer.echo("next, without and with the generated images:")
     for only_real in ("yes", "no"):
         typer.echo(f"  fastpose train reid/small data.root={out} data.test_root={root} data.only_real={only_real}")
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +28,14 @@ CHECK_BATCH = 3
 def export(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe of the weights.")],
     weights: Annotated[Path, typer.Option(metavar="W", help="A .safetensors file of this recipe.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="model.onnx or model.pt2.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="model.onnx or model.pt2; must not exist.")],
 ) -> None:
     """Export weights to ONNX or .pt2; refused above 1e-4 from eager."""
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: expected a name that ends in .onnx or .pt2")
-    from fastpose.training import load_recipe, systems
+    from fastpose.training import load_recipe, prediction, systems
 
+    prediction.check_new(out, folders=(out.parent,))
     system, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
     shapes = input_shapes(system, config)
     difference = export_network(network, shapes, out)
@@ -62,6 +65,7 @@ def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], ou
 
     Raises:
         ImportError: the ``export`` extra is missing.
+        OSError: the folder cannot be written to.
         ValueError: the exported program differs by more.
     """
     import torch
@@ -72,20 +76,15 @@ def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], ou
         {name: torch.rand(batch, *shape, generator=generator) for name, shape in shapes.items()}
         for batch in (EXAMPLE_BATCH, CHECK_BATCH)
     )
-    part = out.with_name(f"{out.stem}.part{out.suffix}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+        part = Path(folder) / out.name
         expected = _listed(network(*check.values()))
-        try:
-            found = (_onnx if out.suffix == ".onnx" else _pt2)(network, example, check, part)
-            difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
-            if not difference <= TOLERANCE:
-                raise ValueError(
-                    f"export {out}: differs from eager by {difference:.1e}, at most {TOLERANCE:.0e} wanted"
-                )
-            part.replace(out)
-        finally:
-            part.unlink(missing_ok=True)
+        found = (_onnx if out.suffix == ".onnx" else _pt2)(network, example, check, part)
+        difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+        if not difference <= TOLERANCE:
+            raise ValueError(f"export {out}: differs from eager by {difference:.1e}, at most {TOLERANCE:.0e} wanted")
+        part.replace(out)
     return difference
 
 
@@ -104,7 +103,9 @@ def _program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgra
 def _pt2(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> list[Tensor]:
     import torch
 
-    torch.export.save(_program(network, example), path)
+    written = io.BytesIO()  # torch reports a full disk by an error of its own
+    torch.export.save(_program(network, example), written)
+    path.write_bytes(written.getvalue())
     return _listed(torch.export.load(path).module()(*check.values()))
 
 

@@ -12,7 +12,12 @@ import typer
 def import_checkpoint(
     model: Annotated[str, typer.Argument(metavar="SYSTEM", help="The network, such as hourglass or sagan.generator.")],
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Their .pth, .pt or .safetensors file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="W", help="The .safetensors file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="W", help="The .safetensors file to write; neither it nor its .json may exist."
+        ),
+    ],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="The network's options, such as stacks=2.")
     ] = None,
@@ -22,10 +27,13 @@ def import_checkpoint(
 ) -> None:
     """Translate a published checkpoint; no code in it is run."""
     from fastpose import models
+    from fastpose.training import prediction
     from fastpose.training.checkpoint import load_foreign, save_weights
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: expected a name that ends in .safetensors")
+    for path in (out, out.with_suffix(".json")):
+        prediction.check_new(path, folders=(out.parent,))
     chosen = _options(options or [])
     network = _published(model, load_foreign(checkpoint), chosen)
     about: dict[str, Any] = {"model": model, "options": chosen, "step": 0, "source": checkpoint.name}

@@ -29,7 +29,7 @@ def predict(
         "predictions"
     ),
     save_keypoints: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the key points as JSON too.")
+        Path | None, typer.Option(metavar="FILE", help="Write the key points as JSON too; must not exist.")
     ] = None,
     pose: Annotated[
         list[Path] | None,
@@ -100,10 +100,11 @@ def _transfer(
 
 def _refuse(guides: dict[str, Any], weights: Path) -> None:
     """Raise where an option of pose transfer stands beside weights that find key points."""
+    from fastpose.training.transfer_guides import option
+
     for name, value in guides.items():
         if value:
-            option = {"poses": "--pose", "target_maps": "--target-map"}.get(name, "--" + name.replace("_", "-"))
-            raise ValueError(f"{option}: the weights {weights} draw no person; expected those of pose transfer")
+            raise ValueError(f"{option(name)}: the weights {weights} draw no person; expected those of pose transfer")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,8 +113,12 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in arguments if word not in overrides], overrides
 
 
-def split_recipe(arguments: Sequence[str], known: Sequence[str]) -> tuple[str | None, list[Path]]:
+def split_recipe(
+    arguments: Sequence[str], known: Sequence[str], verb: str = "predict"
+) -> tuple[str | None, list[Path]]:
     """Split ``[RECIPE] INPUT...``: the first word is a recipe when it names one or ends in .yaml or .yml.
+
+    ``verb`` begins the sentences.
 
     Raises:
         ValueError: the first word is neither a recipe nor on the disk, or no input is left.
@@ -121,12 +126,12 @@ def split_recipe(arguments: Sequence[str], known: Sequence[str]) -> tuple[str | 
     from fastpose._checks import nearest
 
     if not arguments:
-        raise ValueError("predict: no image given; name files or folders")
+        raise ValueError(f"{verb}: no image given; name files or folders")
     first, *rest = arguments
     if first in known or first.endswith((".yaml", ".yml")):
         if not rest:
-            raise ValueError(f"predict: recipe {first!r} is there but no image; add files or folders")
+            raise ValueError(f"{verb}: recipe {first!r} is there but no image; add files or folders")
         return first, [Path(word) for word in rest]
     if not Path(first).exists():
-        raise FileNotFoundError(f"predict: {first!r} is neither a recipe nor a file or folder{nearest(first, known)}")
+        raise FileNotFoundError(f"{verb}: {first!r} is neither a recipe nor a file or folder{nearest(first, known)}")
     return None, [Path(word) for word in arguments]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,10 @@ import typer
 from fastpose.cli import _errors, _print
 
 if TYPE_CHECKING:
-    from fastpose.visual.study import Key
+    from fastpose.visual.study import Key, Unread
 
 POOL = 120  # pictures of each set from which a participant's are drawn, as published
+KEY_SUFFIX = ".key.json"
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 app = typer.Typer(
@@ -52,8 +54,9 @@ def make(
     limit = _exposure(exposure)
     if real.resolve() == generated.resolve():
         raise ValueError(f"--generated {generated}: is the folder of --real too; expected two folders")
+    _check_new(out)
     files = {"real": _choose(real, practice, pool, seed), "generated": _choose(generated, practice, pool, seed)}
-    pictures = {name: _read(paths) for name, paths in files.items()}
+    pictures = {name: _unread(paths) for name, paths in files.items()}
     key = write_study(
         out,
         title=title,
@@ -65,7 +68,7 @@ def make(
         seed=seed,
     )
     _report(out, key, [{**row, "file": str(files[row["truth"]][row["index"]])} for row in key.rows])
-    heights = {name: sorted(len(picture) for picture in found)[len(found) // 2] for name, found in pictures.items()}
+    heights = {name: sorted(picture.size[0] for picture in found)[len(found) // 2] for name, found in pictures.items()}
     if heights["real"] != heights["generated"]:
         typer.echo(
             f"note: real pictures are {heights['real']} pixels high, generated ones {heights['generated']}; all are "
@@ -87,7 +90,9 @@ def make_caption(
     from fastpose.visual.study import write_caption_study
 
     rows = _items(items)
-    loaded = [(row["caption"], *_read([items.parent / row["right"], items.parent / row["wrong"]])) for row in rows]
+    _check_new(out)
+    pairs = [_unread([items.parent / row["right"], items.parent / row["wrong"]]) for row in rows]
+    loaded = [(row["caption"], right, wrong) for row, (right, wrong) in zip(rows, pairs, strict=True)]
     key = write_caption_study(out, title=title, items=loaded, questions=questions, seed=seed)
     _report(out, key, [{**row, **rows[row["index"]]} for row in key.rows])
 
@@ -95,6 +100,9 @@ def make_caption(
 @app.command("score")
 def score(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Saved answers, or folders of them.")],
+    key: Annotated[
+        Path | None, typer.Option(metavar="PAGE.key.json", help="The study's key; every answer is compared with it.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out damaged, foreign and doubled files; say how many.")
     ] = False,
@@ -104,7 +112,8 @@ def score(
     from fastpose.metrics import study
     from fastpose.metrics.report import write_jsonl
 
-    submissions, left_out = study.read_all(_files(answers), skip=skip_bad)
+    truths = study.read_key(key) if key is not None else None
+    submissions, left_out = study.read_all(_files(answers), key=truths, skip=skip_bad)
     results = study.score(submissions)
     _print.results(results, study.PUBLISHED)
     typer.echo(f"submissions: {len(submissions)}")
@@ -129,6 +138,8 @@ def _choose(folder: Path, practice: int, pool: int, seed: int) -> list[Path]:
     """Return at most ``practice + pool`` pictures of a folder, at random; the first ones are for practice."""
     import numpy as np
 
+    if seed < 0:
+        raise ValueError(f"--seed: expected 0 or more, got {seed}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of pictures")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _PHOTOS)
@@ -138,10 +149,23 @@ def _choose(folder: Path, practice: int, pool: int, seed: int) -> list[Path]:
     return [files[index] for index in order]
 
 
-def _read(paths: Sequence[Path]) -> list[Any]:
+def _unread(paths: Sequence[Path]) -> list[Unread]:
+    """Return pictures of which only the sizes are read."""
     from fastpose.data.images import read_image
+    from fastpose.visual.study import Unread
 
-    return [read_image(path, exif="apply") for path in paths]
+    return [Unread(_upright_size(path), partial(read_image, path, exif="apply")) for path in paths]
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Return the (H, W) of a picture as it is looked at; one that may be turned is decoded to see it."""
+    from fastpose.data.images import image_size, read_image
+
+    stored = image_size(path)
+    if b"exif" not in path.read_bytes().lower():
+        return stored
+    height, width = read_image(path, exif="apply").shape[:2]
+    return height, width
 
 
 def _items(path: Path) -> list[dict[str, str]]:
@@ -153,7 +177,8 @@ def _items(path: Path) -> list[dict[str, str]]:
     except (ValueError, RecursionError):
         raise ValueError(f"items {path}: expected JSON, found something else") from None
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"items {path}: expected a list of captions with two pictures each, got {type(rows).__name__}")
+        found = "an empty one" if rows == [] else type(rows).__name__
+        raise ValueError(f"items {path}: expected a list of captions with two pictures each, got {found}")
     keys = ("caption", "right", "wrong")
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) and row[key] for key in keys):
@@ -161,23 +186,36 @@ def _items(path: Path) -> list[dict[str, str]]:
     return [{key: row[key] for key in keys} for row in rows]
 
 
+def _key_path(page: Path) -> Path:
+    return page.with_name(f"{page.stem}{KEY_SUFFIX}")
+
+
+def _check_new(page: Path) -> None:
+    """Raise where a page or its key would be overwritten; answers could no longer be told apart."""
+    for path in (page, _key_path(page)):
+        if path.exists():
+            raise FileExistsError(f"{path}: exists; name another page with -o, or remove it")
+
+
 def _report(page: Path, key: Key, rows: list[dict[str, Any]]) -> None:
     """Write what the identifiers stand for beside the page and say where both are."""
-    path = page.with_name(f"{page.stem}.key.json")
+    path = _key_path(page)
     path.write_text(json.dumps({"study": key.study, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     typer.echo(
         f"{page}: {page.stat().st_size / 1e6:.1f} MB, {len(rows)} entries, study {key.study}; open it in a browser"
     )
     typer.echo(f"{path}: what its identifiers stand for; keep it from participants")
-    typer.echo("next: fastpose study score answers-*.json")
+    typer.echo(f"next: fastpose study score answers-*.json --key {path}")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """Return files as they are, and folders as the .json files in them."""
+    """Return files as they are, and folders as the .json files in them; keys are no answers."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.glob("*.json") if not file.name.endswith(KEY_SUFFIX))
         if not inside:
-            raise FileNotFoundError(f"answers {path}: no .json file in this folder")
+            raise FileNotFoundError(f"answers {path}: no .json file of answers in this folder")
         found += inside
     return found

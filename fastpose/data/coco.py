@@ -58,6 +58,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); restore the file") from None
+    except ValueError:  # Python converts no more than 4,300 digits, and its own sentence names a function
+        raise ValueError(f"{path}: holds a whole number with thousands of digits; restore the file") from None
 
 
 def read(

@@ -17,7 +17,7 @@ TICK, CROSS = "✓", "✗"
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of a check: ``ok`` when training can start; ``lines`` are ready to print."""
+    """Result of a check: ``ok`` when nothing is broken and some split is whole; ``lines`` are ready to print."""
 
     name: str
     root: str

@@ -7,8 +7,10 @@ and .otf files, says which letters a font has, and is a dependency already.
 from __future__ import annotations
 
 import functools
+import hashlib
 import string
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from fastpose.data.thinning import thin
 
 LETTERS = string.ascii_uppercase
 SIZE = (256, 256)
+HOLDOUT = 0.2
 _SUFFIXES = (".ttf", ".otf")
 # The largest letter of a font fills so much of the picture.
 _FILL = 0.8
@@ -33,9 +36,9 @@ _PROBE = 64
 
 @dataclass(frozen=True)
 class FontsRead:
-    """What a folder holds: fonts with all letters, and (file, reason) of the others."""
+    """What a folder holds: fonts with all letters and their ``identity``, and (file, reason) of the others."""
 
-    fonts: list[Path]
+    fonts: dict[Path, str]
     unusable: list[tuple[Path, str]]
 
 
@@ -43,13 +46,14 @@ class FontPairs:
     """Pairs of two different capitals of one font, in one colour per font.
 
     Args:
-        root: folder with .ttf and .otf files at any depth; where it has ``train/`` and ``test/``, these are the splits,
-            else ``holdout`` of the fonts are the test split.
+        root: folder with .ttf and .otf files at any depth. Where it has ``train/`` and ``test/``, these are the splits;
+            where it has one of them, the fonts outside of it are the other one; else ``holdout`` of the fonts are the
+            test split. Copies of a file are one font, whatever their names and folders.
         split: "train", "test" or "all".
         size: (H, W) of the pictures.
         seed: of colours and pairs; each font's depend on it and on the font's file name alone.
         pairs_per_font: different ordered pairs of letters per font, 1 to 650.
-        holdout: share of the fonts in split "test" where the folders do not say.
+        holdout: share of the fonts in split "test" where no folder says.
         unusable: "error" or "skip" fonts that cannot be read or lack a letter.
     """
 
@@ -61,7 +65,7 @@ class FontPairs:
         size: tuple[int, int] = SIZE,
         seed: int = 0,
         pairs_per_font: int = 200,
-        holdout: float = 0.2,
+        holdout: float = HOLDOUT,
         unusable: str = "error",
     ):
         _checks.choice("split", split, ("train", "test", "all"))
@@ -74,7 +78,7 @@ class FontPairs:
         self.skeleton = skeletons.OPENPOSE
         self.scored_joints: tuple[int, ...] = ()
         self.size, self.seed = (int(size[0]), int(size[1])), seed
-        self.persons = [_glyph(Path(root), font, letter) for font in fonts for letter in range(len(LETTERS))]
+        self.persons = [_glyph(font, name, letter) for font, name in fonts.items() for letter in range(len(LETTERS))]
         drawn = [_draw_pairs(font, seed, pairs_per_font) + len(LETTERS) * row for row, font in enumerate(fonts)]
         self.pairs = np.concatenate(drawn)
 
@@ -98,28 +102,30 @@ def font_files(root: Path) -> list[Path]:
 
 def read(root: Path) -> FontsRead:
     """Return which fonts below a folder have all letters, and why the others do not do."""
-    found = FontsRead([], [])
+    found = FontsRead({}, [])
     for path in font_files(root):
         try:
-            _outline(path)
-            found.fonts.append(path)
+            found.fonts[path] = identity(path)
         except ValueError as error:
             found.unusable.append((path, str(error)))
     return found
 
 
-def _usable(root: Path, split: str, holdout: float, unusable: str) -> list[Path]:
-    """Return the fonts of a split."""
+def identity(path: Path) -> str:
+    """Return a font's family, style and the first digits of its content's SHA-256; errors as ``letter_mask``."""
+    font = _outline(path)[0]
+    return f"{font.family_name} {font.style_name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def _usable(root: Path, split: str, holdout: float, unusable: str) -> dict[Path, str]:
+    """Return the fonts of a split with their identities."""
     found = read(root)
     if found.unusable and unusable == "error":
         raise ValueError(
             f"fonts: {len(found.unusable):,} of {len(found.unusable) + len(found.fonts):,} fonts are of no use, first "
             f"{found.unusable[0][1]}; remove them or pass unusable=skip (see fastpose data check fonts {root})"
         )
-    fonts = [path for path in found.fonts if _in_split(root, path, split)]
-    if split != "all" and not (root / split).is_dir():
-        held = pairs.held_out([path.as_posix() for path in found.fonts], holdout)
-        fonts = [path for path in found.fonts if (path.as_posix() in held) == (split == "test")]
+    fonts = in_split(root, found.fonts, split, holdout)
     if not fonts:
         raise ValueError(
             f"fonts: no usable font for split {split!r} under {root} (see fastpose data check fonts {root})"
@@ -127,15 +133,36 @@ def _usable(root: Path, split: str, holdout: float, unusable: str) -> list[Path]
     return fonts
 
 
-def _in_split(root: Path, path: Path, split: str) -> bool:
-    return split == "all" or path.relative_to(root).parts[0] == split
+def in_split(root: Path, fonts: Mapping[Path, str], split: str, holdout: float = HOLDOUT) -> dict[Path, str]:
+    """Return those of the fonts below ``root``, with their identities, that are in a split (see ``FontPairs``)."""
+    if split == "all":
+        return dict(fonts)
+    folders = [name for name in ("train", "test") if (root / name).is_dir()]
+    if split in folders:
+        return {path: name for path, name in fonts.items() if path.is_relative_to(root / split)}
+    if folders:
+        return _outside(root, fonts, folders[0], split)
+    held = pairs.held_out(list(fonts.values()), holdout)
+    return {path: name for path, name in fonts.items() if (name in held) == (split == "test")}
 
 
-def _glyph(root: Path, font: Path, letter: int) -> Person:
+def _outside(root: Path, fonts: Mapping[Path, str], folder: str, split: str) -> dict[Path, str]:
+    """Return the fonts of the split that has no folder: neither in the other one's nor copies of what is there."""
+    taken = {name for path, name in fonts.items() if path.is_relative_to(root / folder)}
+    rest = {path: name for path, name in fonts.items() if name not in taken}
+    if not rest:
+        raise ValueError(
+            f"fonts: {root} has a folder {folder}/, and no other font outside of it for split {split!r}; put some into "
+            f"{split}/ (see fastpose data check fonts {root})"
+        )
+    return rest
+
+
+def _glyph(font: Path, identity: str, letter: int) -> Person:
     joints = len(skeletons.OPENPOSE)
     middle = np.array([(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2])
     nothing = np.zeros((joints, 2)), np.zeros(joints)
-    return person(font, *nothing, middle, SIZE[0] / 200, person_id=letter, identity=font.relative_to(root).as_posix())
+    return person(font, *nothing, middle, SIZE[0] / 200, person_id=letter, identity=identity)
 
 
 def _generator(font: Path, seed: int, purpose: int) -> np.random.Generator:
@@ -178,8 +205,10 @@ def _outline(path: Path) -> tuple[Any, float, float]:
         lacking = [letter for letter in LETTERS if not font.get_char_index(ord(letter))]
         font.set_size(_PROBE, 72)
         boxes = [] if lacking else [font.load_char(ord(letter)).bbox for letter in LETTERS]
-    except (RuntimeError, OSError, ValueError, TypeError) as error:
-        raise ValueError(f"font {path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise ValueError(f"font {path}: cannot be read ({error.strerror})") from None
+    except (RuntimeError, ValueError, TypeError):  # FreeType's own words are a line of its source and a number
+        raise ValueError(f"font {path}: cannot be read: no TrueType or OpenType font, or a damaged one") from None
     lacking += [letter for letter, box in zip(LETTERS, boxes, strict=bool(boxes)) if box[2] <= box[0]]
     if lacking:
         raise ValueError(f"font {path}: lacks {len(lacking)} of the 26 capitals: {' '.join(lacking)}")

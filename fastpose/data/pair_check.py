@@ -15,30 +15,45 @@ from fastpose.data.person import Person, labelled, missing_images
 State = bool | None
 """True: whole; False: broken; None: not there."""
 
+READY = "ready"
+
 
 def check(name: str, root: Path) -> CheckReport:
     """Check one of ``CHECKS`` on the disk; everything wrong with the data is in the lines."""
     lines = [f"{mark(root.is_dir())} {root}/"]
     try:
-        ok = CHECKS[name](root, lines) and root.is_dir()
+        ready = CHECKS[name](root, lines) if root.is_dir() else ""
     except (ValueError, FileNotFoundError) as error:
         lines.append(f"{CROSS} {error}")
-        ok = False
-    lines.append(f"{name}: ready" if ok else f"{name}: not ready, see the crosses above")
-    return CheckReport(name, str(root), ok, tuple(lines))
+        ready = ""
+    lines.append(f"{name}: {ready or 'not ready, see the crosses above'}")
+    return CheckReport(name, str(root), bool(ready), tuple(lines))
 
 
-def _published(layout: Layout, root: Path, lines: list[str]) -> bool:
-    """Check Market-1501 or DeepFashion: both splits, and what they share."""
+def _published(layout: Layout, root: Path, lines: list[str]) -> str:
+    """Check Market-1501 or DeepFashion: both splits, and what they share; return what is ready, "" when nothing is."""
     base = pair_layouts.folder(layout, root)
     reads: dict[str, PairsRead] = {}
-    states: list[State] = []
+    states: dict[str, State] = {}
     for split in ("train", "test"):
         _files(layout, base, split, lines)
-        states.append(_split(layout, base, split, reads, lines))
-    if len(reads) == 2:
-        states.append(_shared(layout, reads["train"], reads["test"], lines))
-    return any(state is True for state in states) and not any(state is False for state in states)
+        states[split] = _split(layout, base, split, reads, lines)
+    apart = len(reads) < 2 or _shared(layout, reads["train"], reads["test"], lines)
+    return _ready(layout, states) if apart else ""
+
+
+def _ready(layout: Layout, states: dict[str, State]) -> str:
+    """Return what two splits are ready for, and what the one that is not there needs; "" when one is broken."""
+    whole, absent = ([split for split, state in states.items() if state is wanted] for wanted in (True, None))
+    if not whole or len(whole) + len(absent) < len(states):
+        return ""
+    if not absent:
+        return READY
+    files = ", ".join(names[0].format(split=absent[0]) for names in (layout.annotations, layout.lists, layout.photos))
+    return (
+        f"{READY} for: {whole[0]}; {absent[0]} needs {files}/, or data.holdout=0.2, which divides the {whole[0]} list "
+        "into train and val"
+    )
 
 
 def _files(layout: Layout, base: Path, split: str, lines: list[str]) -> None:
@@ -57,8 +72,10 @@ def _split(layout: Layout, base: Path, split: str, reads: dict[str, PairsRead], 
     try:
         found = pair_layouts.read_pairs(layout, base, split)
     except FileNotFoundError as error:
-        lines.append(f"  - {split}: {error}")
-        return None
+        # Key points without their list are no split to train on unless pairs=all makes one: the sentence says so.
+        there = pair_layouts.annotated(layout, base, split)
+        lines.append(f"{CROSS if there else '  -'} {split}: {error}")
+        return False if there else None
     except ValueError as error:
         lines.append(f"{CROSS} {split}: {error}")
         return False
@@ -139,7 +156,7 @@ def _shared(layout: Layout, train: PairsRead, test: PairsRead, lines: list[str])
     return not both
 
 
-def _photos(root: Path, lines: list[str]) -> bool:
+def _photos(root: Path, lines: list[str]) -> str:
     """Check a user's own photographs, and name those that are left out."""
     found = photo_pairs.read(root)
     persons = found.persons
@@ -151,7 +168,7 @@ def _photos(root: Path, lines: list[str]) -> bool:
     single = [_place(persons[row].image) for row in sorted(set(range(len(persons))) - set(numbers.ravel().tolist()))]
     finding(lines, "photographs alone in their folder (in no pair)", single, fatal=False)
     broken = _unreadable([entry.image for entry in persons], lines)
-    return good and not broken
+    return READY if good and not broken else ""
 
 
 def _place(path: Path) -> str:
@@ -164,7 +181,7 @@ def _unreadable(photos: Sequence[Path], lines: list[str]) -> bool:
     return bool(broken)
 
 
-def _sample_pairs(root: Path, lines: list[str]) -> bool:
+def _sample_pairs(root: Path, lines: list[str]) -> str:
     """Check the bundled persons."""
     good = True
     for split in ("train", "val"):
@@ -174,11 +191,11 @@ def _sample_pairs(root: Path, lines: list[str]) -> bool:
         finding(lines, "images unreadable", [text for _, text in broken], fatal=True)
         empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
         finding(lines, "persons without any joint", person_names(persons, empty), fatal=False)
-    return good
+    return READY if good else ""
 
 
-def _fonts(root: Path, lines: list[str]) -> bool:
-    """Check a folder of fonts, and name those that are of no use."""
+def _fonts(root: Path, lines: list[str]) -> str:
+    """Check a folder of fonts and its splits, and name the fonts that are of no use, in no split, or copies."""
     found = fonts.read(root)
     most = len(fonts.LETTERS) * (len(fonts.LETTERS) - 1)
     lines.append(
@@ -186,17 +203,35 @@ def _fonts(root: Path, lines: list[str]) -> bool:
         f"{len(found.fonts) * most:,} pairs"
     )
     finding(lines, "fonts of no use (pass unusable=skip)", [reason for _, reason in found.unusable], fatal=False)
-    return bool(found.fonts)
+    copies = _copies(root, found.fonts)
+    finding(lines, "fonts that are copies of another (they count as one font)", copies, fatal=False)
+    splits = {split: fonts.in_split(root, found.fonts, split) for split in ("train", "test")}
+    for split, inside in splits.items():
+        lines.append(f"{mark(bool(inside))} {split}: {len(inside):,} fonts")
+    left = [
+        path.relative_to(root).as_posix() for path in found.fonts if not any(path in part for part in splits.values())
+    ]
+    finding(lines, "fonts in neither split", left, fatal=False)
+    both = sorted(set(splits["train"].values()) & set(splits["test"].values()))
+    finding(lines, "fonts in train and test", both, fatal=True)
+    return READY if all(splits.values()) and not both else ""
 
 
-def _semantic(root: Path, lines: list[str]) -> bool:
+def _copies(root: Path, found: dict[Path, str]) -> list[str]:
+    """Return the fonts whose content an earlier file has too."""
+    first: dict[str, Path] = {}
+    named = [(path, first.setdefault(identity, path)) for path, identity in found.items()]
+    return [" of ".join(each.relative_to(root).as_posix() for each in pair) for pair in named if pair[0] != pair[1]]
+
+
+def _semantic(root: Path, lines: list[str]) -> str:
     """Check DeepFashion, and the maps of its images."""
-    good = _published(DEEPFASHION, root, lines)
+    ready = _published(DEEPFASHION, root, lines)
     base = pair_layouts.folder(DEEPFASHION, root)
-    known = semantic.map_files(root / semantic.FOLDER)
+    known = semantic.map_files(semantic.maps_folder(root))
     lines.append(f"{mark(bool(known))} {semantic.FOLDER}/: {len(known):,} maps")
     whole = [_maps(base, split, known, lines) for split in ("train", "test")]
-    return good and any(state is True for state in whole) and not any(state is False for state in whole)
+    return ready if any(state is True for state in whole) and not any(state is False for state in whole) else ""
 
 
 def _maps(base: Path, split: str, known: dict[str, Path], lines: list[str]) -> State:
@@ -209,20 +244,21 @@ def _maps(base: Path, split: str, known: dict[str, Path], lines: list[str]) -> S
     there = np.array([path is not None for path in maps])[found.pairs].all(1)
     lines.append(f"  {mark(bool(there.any()))} {split}: {int(there.sum()):,} of {len(there):,} pairs have both maps")
     used = {maps[index] for index in np.unique(found.pairs[there])}
-    bad = [text for path in sorted(path for path in used if path) if (text := _map_error(path))]
+    labels = semantic.hold_labels(sorted(known.values()))
+    bad = [text for path in sorted(path for path in used if path) if (text := _map_error(path, labels))]
     finding(lines, "maps unreadable or in other colours (palette=auto reads the colours from them)", bad, fatal=True)
     return bool(there.any()) and not bad
 
 
-def _map_error(path: Path) -> str:
+def _map_error(path: Path, labels: bool) -> str:
     try:
-        semantic.read_map(path)
+        semantic.read_map(path, labels=labels)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
 
 
-CHECKS: dict[str, Callable[[Path, list[str]], bool]] = {
+CHECKS: dict[str, Callable[[Path, list[str]], str]] = {
     "market": lambda root, lines: _published(MARKET, root, lines),
     "deepfashion": lambda root, lines: _published(DEEPFASHION, root, lines),
     "photos": _photos,

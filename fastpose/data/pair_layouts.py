@@ -112,9 +112,14 @@ def folder(layout: Layout, root: str | Path) -> Path:
     """Return the folder that holds the files: ``root`` or its usual sub-folder."""
     root = Path(root)
     for candidate in (root, *(root / part for part in layout.folders)):
-        if any(_first(candidate, layout.annotations, split) for split in ("train", "test")):
+        if any(annotated(layout, candidate, split) for split in ("train", "test")):
             return candidate
     return root
+
+
+def annotated(layout: Layout, base: Path, split: str) -> bool:
+    """Whether a split has its key points."""
+    return _first(base, layout.annotations, split) is not None
 
 
 def _first(base: Path, names: Sequence[str], split: str) -> Path | None:
@@ -124,8 +129,11 @@ def _first(base: Path, names: Sequence[str], split: str) -> Path | None:
     )
 
 
-def list_split(layout: Layout, base: Path, split: str, holdout: float) -> str:
-    """Return the split whose files a split is read from: with ``holdout``, "train" and "val" share one."""
+def list_split(layout: Layout, base: Path, split: str, holdout: float, named: bool = False) -> str:
+    """Return the split whose files a split is read from: with ``holdout``, "train" and "val" share one.
+
+    Raises ``ValueError`` for "test" where they share the test list, or the list that was ``named`` for any split.
+    """
     _checks.choice("split", split, ("train", "test", "val"))
     if not holdout:
         if split == "val":
@@ -133,9 +141,13 @@ def list_split(layout: Layout, base: Path, split: str, holdout: float) -> str:
                 f"{layout.name} has no split 'val': pass data.holdout=0.2 to hold out a fifth, or use 'test'"
             )
         return split
-    if split == "test":
-        return "test"
-    return "train" if _first(base, layout.annotations, "train") else "test"
+    shared = "train" if annotated(layout, base, "train") else "test"
+    if split == "test" and (named or shared == "test"):
+        raise ValueError(
+            f"{layout.name}: holdout={holdout:g} divides the {'named' if named else 'test'} list into 'train' and "
+            "'val'; split 'test' would be both of them, use 'val' or drop holdout"
+        )
+    return "test" if split == "test" else shared
 
 
 def read_pairs(
@@ -150,7 +162,7 @@ def read_pairs(
     """Read persons and pairs of a split, unchecked; ``rule`` is "published" or "all"."""
     _checks.choice("pairs", rule, ("published", "all"))
     base = folder(layout, root)
-    listed = list_split(layout, base, split, holdout)
+    listed = list_split(layout, base, split, holdout, bool(pair_list if rule == "published" else annotation))
     table = read_table(_file(layout, base, listed, layout.annotations, annotation, "annotation"))
     if rule == "published":
         names = pairs.read_list(_file(layout, base, listed, layout.lists, pair_list, "pair list"))

@@ -5,6 +5,7 @@ DeepFashion In-shop comes with such maps for a part of its images: 16 colours, t
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fastpose import _checks
-from fastpose.data import images, pairs
+from fastpose.data import images, pair_layouts, pairs
 from fastpose.data.geometry import cut, resize_matrix
 from fastpose.data.keypoint_tables import file_id
 from fastpose.data.pose_transfer import DeepFashionPairs
@@ -43,9 +44,10 @@ class SemanticPairs:
 
     Args:
         root, split, and options not named here: as ``DeepFashionPairs``.
-        maps: folder of the maps, relative to ``root`` or absolute. A map belongs to the image of its name, letters and
-            digits compared only: the data set's ``WOMEN/Dresses/id_00000002/02_1_front_segment.png`` fits
-            ``fashionWOMENDressesid0000000202_1front.jpg``. A grey picture of values up to 15 holds labels.
+        maps: folder of the maps, relative to ``root`` (or to ``root/fashion_data``) or absolute. A map belongs to the
+            image of its name, letters and digits compared only: the data set's
+            ``WOMEN/Dresses/id_00000002/02_1_front_segment.png`` fits ``fashionWOMENDressesid0000000202_1front.jpg``.
+            Grey pictures of values up to 15 hold labels; one folder's maps hold either labels or colours.
         palette: "inshop", the published colours; "auto", the colours of all maps in the folder, sorted, after the most
             frequent one as the background; or colours as ``"000000,fffafa,..."``, background first.
         tolerance: largest distance in RGB to the nearest colour of the palette (compression moves colours).
@@ -73,7 +75,8 @@ class SemanticPairs:
         check_identities: bool = True,
     ):
         _checks.choice("missing_maps", missing_maps, ("error", "drop"))
-        known = map_files(Path(root) / maps)
+        folder = maps_folder(root, maps)
+        known = map_files(folder)
         self._photos = DeepFashionPairs(
             root, split, annotation=annotation, pair_list=pair_list, pairs=pairs, crop=crop, coordinates=coordinates,
             holdout=holdout, missing_images=missing_images, check_identities=check_identities,
@@ -81,9 +84,11 @@ class SemanticPairs:
         self.name, self.split, self.guide = "semantic", split, "semantic"
         self.skeleton, self.scored_joints = self._photos.skeleton, self._photos.scored_joints
         self.size = self._photos.size
-        self._keep(known, Path(root) / maps, missing_maps)
-        self.palette = find_palette(palette, sorted(known.values()))
-        self.tolerance = tolerance
+        self._keep(known, folder, missing_maps)
+        files = sorted(known.values())
+        self.palette = find_palette(palette, files)
+        labels = hold_labels(files, self.palette)
+        self._read = functools.partial(read_map, palette=self.palette, tolerance=tolerance, labels=labels)
 
     def _keep(self, known: Mapping[str, Path], folder: Path, missing_maps: str) -> None:
         """Keep the pairs whose two images have a map."""
@@ -107,7 +112,7 @@ class SemanticPairs:
     def view(self, index: int, size: tuple[int, int], pixel_limit: int = images.PIXEL_LIMIT) -> dict[str, np.ndarray]:
         """Return image, labels and joints of a person at ``size`` (see ``PairSource``)."""
         view = self._photos.view(int(self._rows[index]), size, pixel_limit)
-        labels = read_map(self.maps[index], palette=self.palette, tolerance=self.tolerance, pixel_limit=pixel_limit)
+        labels = self._read(self.maps[index], pixel_limit=pixel_limit)
         square = (256, self._photos.stored_width)
         shown = cut(placed(labels, square), self._photos.placement(), self.size, fill=0, nearest=True)
         view["labels"] = cut(shown, resize_matrix(self.size, size), size, fill=0, nearest=True)
@@ -119,6 +124,12 @@ def key(name: str) -> str:
     folded = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"_segment$", "", file_id(name)))
     match = re.match(r"(?:.*(?<!WO))?((?:WO)?MEN[A-Z]\w*id\d{8}.*)", folded)
     return match[1] if match else folded
+
+
+def maps_folder(root: str | Path, maps: str = FOLDER) -> Path:
+    """Return the folder of the maps: below ``root``, or beside the data set's other files in its usual sub-folder."""
+    given = Path(root) / maps
+    return given if given.is_dir() else pair_layouts.folder(pair_layouts.DEEPFASHION, root) / maps
 
 
 def map_files(folder: Path) -> dict[str, Path]:
@@ -150,15 +161,41 @@ def read_map(
     *,
     palette: Sequence[Sequence[int]] = PALETTE,
     tolerance: float = TOLERANCE,
+    labels: bool | None = None,
     pixel_limit: int = images.PIXEL_LIMIT,
 ) -> np.ndarray:
     """Read a map of parts as labels, uint8 (H, W): the row of the nearest colour of ``palette``, 0 the background.
 
-    Raises ``ValueError`` for a colour farther than ``tolerance`` from every one of them; errors as ``read_image``.
+    ``labels`` says whether the picture holds labels (True) or colours (False); None looks at it. Raises ``ValueError``
+    when it does not, for a label that ``palette`` has no row for, and for a colour farther than ``tolerance`` from all
+    of ``palette``; errors as ``read_image``.
     """
     picture = images.read_image(path, pixel_limit=pixel_limit)
-    if _holds_labels(picture):
-        return np.ascontiguousarray(picture[:, :, 0])
+    found = _holds_labels(picture, palette)
+    if labels is not None and not (_dark_grey(picture) if labels else not found):
+        is_one, others = ("labels", "colours") if found else ("colours", "labels")
+        raise ValueError(
+            f"map {path}: holds {is_one}, and the first map of its folder {others}; keep them in two folders"
+        )
+    if found if labels is None else labels:
+        return _checked_labels(path, picture, len(palette))
+    return _nearest(path, picture, palette, tolerance)
+
+
+def _checked_labels(path: str | Path, picture: np.ndarray, count: int) -> np.ndarray:
+    """Return the labels of a grey picture (H, W, 3), all below ``count``."""
+    labels = np.ascontiguousarray(picture[:, :, 0])
+    if labels.max() >= count:
+        y, x = np.argwhere(labels >= count)[0]
+        raise ValueError(
+            f"map {path}: label {labels[y, x]} at x {x}, y {y}; expected 0 to {count - 1}, the palette has {count} "
+            "colours; pass palette=COLOURS with one for each label"
+        )
+    return labels
+
+
+def _nearest(path: str | Path, picture: np.ndarray, palette: Sequence[Sequence[int]], tolerance: float) -> np.ndarray:
+    """Return the row of ``palette`` nearest to every pixel's colour, uint8 (H, W)."""
     colours, rows = _colours(picture)
     distance = np.linalg.norm(colours[:, None] - np.asarray(palette, dtype=np.float64)[None], axis=2)  # (C, P)
     worst = int(distance.min(axis=1).argmax())
@@ -172,9 +209,28 @@ def read_map(
     return distance.argmin(axis=1).astype(np.uint8)[rows].reshape(picture.shape[:2])
 
 
-def _holds_labels(picture: np.ndarray) -> bool:
-    """Whether a picture is grey with values below ``MOST``: labels rather than colours."""
-    return bool(0 < picture.max() < MOST and (picture == picture[:, :, :1]).all())
+def hold_labels(maps: Sequence[Path], palette: Sequence[Sequence[int]] = PALETTE) -> bool:
+    """Whether maps hold labels rather than colours: the first that can be read and is not all black tells."""
+    for path in maps:
+        try:
+            picture = images.read_image(path)
+        except (ValueError, OSError):  # whoever reads this map will say so
+            continue
+        if picture.any():
+            return _holds_labels(picture, palette)
+    return False
+
+
+def _dark_grey(picture: np.ndarray) -> bool:
+    """Whether a picture is grey with values below ``MOST``."""
+    return bool(picture.max() < MOST and (picture == picture[:, :, :1]).all())
+
+
+def _holds_labels(picture: np.ndarray, palette: Sequence[Sequence[int]]) -> bool:
+    """Whether a picture holds labels rather than colours: dark greys, not all of them the palette's own."""
+    if not _dark_grey(picture) or not picture.any():
+        return False
+    return not {(value, value, value) for value in np.unique(picture).tolist()} <= {tuple(each) for each in palette}
 
 
 def _colours(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,7 +261,8 @@ def find_palette(palette: str, maps: Sequence[Path]) -> tuple[tuple[int, int, in
 def palette_of(maps: Sequence[Path]) -> tuple[tuple[int, int, int], ...]:
     """Return the colours of maps: the most frequent one first, as the background, the others sorted.
 
-    Raises ``ValueError`` when there are more than ``MOST``: such maps were compressed with loss.
+    Maps of labels give the grey of each label in order, so that label and row are one. Raises ``ValueError`` when there
+    are more than ``MOST``: such maps were compressed with loss.
     """
     counts: dict[tuple[int, int, int], int] = {}
     for path in maps:
@@ -216,5 +273,7 @@ def palette_of(maps: Sequence[Path]) -> tuple[tuple[int, int, int], ...]:
             raise ValueError(
                 f"palette: more than {MOST} colours by {path.name}; expected lossless maps, or pass palette=COLOURS"
             )
+    if all(len(set(colour)) == 1 and colour[0] < MOST for colour in counts):
+        return tuple((label, label, label) for label in range(max(counts)[0] + 1))
     background = max(counts, key=lambda colour: counts[colour])
     return (background, *sorted(colour for colour in counts if colour != background))

@@ -31,7 +31,7 @@ def perceptual_losses(
         generated: (B, 3, H, W), RGB in [-1, 1].
         target: of the same shape; it gets no gradient.
         features: layers of a pretrained network on ImageNet's normalised images, such as those of VGG-19, rectifiers
-            not in place.
+            not in place. Images come to them in the type of their weights.
         layers: how many layers lead to the features, rising: 4 of VGG-19 end with conv1_2 and its ReLU, 9 with conv2_2
             and its.
         scaling: how images come into 0..1 before ImageNet's mean and deviation: "affine", (x + 1) / 2;
@@ -45,16 +45,20 @@ def perceptual_losses(
         values of a batch (or sample) are equal, "minmax" gives 0 everywhere.
 
     Raises:
-        ValueError: shapes differ, ``layers`` that do not rise or leave the network, unknown scaling or reduction.
+        ValueError: shapes differ, no image, ``layers`` that do not rise or leave the network, unknown scaling or
+            reduction.
     """
     _checks.choice("scaling", scaling, SCALINGS)
     _checks.choice("reduction", reduction, REDUCTIONS)
     if generated.dim() != 4 or generated.shape[1] != 3 or target.shape != generated.shape:
         found = f"{tuple(generated.shape)} and {tuple(target.shape)}"
         raise ValueError(f"generated, target: expected (B, 3, H, W) each, got {found}")
-    seen = outputs(features, _scaled(generated, scaling), layers)
+    if generated.numel() == 0:
+        raise ValueError(f"generated, target: expected at least one image, got {tuple(generated.shape)}")
+    dtype = next((weight.dtype for weight in features.parameters()), None)
+    seen = outputs(features, _scaled(generated, scaling).to(dtype), layers)
     with torch.no_grad():
-        wanted = outputs(features, _scaled(target, scaling), layers)
+        wanted = outputs(features, _scaled(target, scaling).to(dtype), layers)
     return [_distance(*pair, reduction) for pair in zip(seen, wanted, strict=True)]
 
 

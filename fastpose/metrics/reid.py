@@ -48,7 +48,7 @@ def evaluate(
     is left out. A wrong image as similar as a right one comes before it, so that equal features gain nothing.
 
     Args:
-        query, gallery: features (Q, D) and (G, D); compared in float32 in blocks, never as a whole (Q, G) matrix.
+        query, gallery: features (Q, D) and (G, D); compared in float64 in blocks, never as a whole (Q, G) matrix.
         query_labels, gallery_labels: their identities and cameras.
         similarity: "cosine", or "euclidean" (the nearest first).
         precision: average precision by "trapezoid" or by "hits".
@@ -59,7 +59,8 @@ def evaluate(
         out.
 
     Raises:
-        TypeError, ValueError: features or labels of another shape, features that are not finite, no query that counts.
+        TypeError, ValueError: features or labels of another shape, features that are not finite or too large to be
+            compared, no query that counts.
     """
     choice("similarity", similarity, ("cosine", "euclidean"))
     choice("precision", precision, tuple(PRECISIONS))
@@ -77,7 +78,7 @@ def evaluate(
 
 
 def _features(argument: str, value: ArrayLike) -> Tensor:
-    features = value.detach().cpu().float() if isinstance(value, Tensor) else torch.from_numpy(_numbers(value))
+    features = value.detach().cpu().double() if isinstance(value, Tensor) else torch.from_numpy(_numbers(value))
     if features.dim() != 2 or 0 in features.shape:
         raise ValueError(f"{argument}: expected features (N, D), got {_shape(features)}")
     if not bool(torch.isfinite(features).all()):
@@ -89,7 +90,7 @@ def _numbers(value: ArrayLike) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"features: expected numbers in a tensor or array, got {array.dtype}")
-    return array.astype(np.float32)
+    return array.astype(np.float64)
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:
@@ -112,12 +113,25 @@ def _labels(argument: str, labels: Labels, count: int) -> tuple[np.ndarray, np.n
 def _blocks(query: Tensor, gallery: Tensor, similarity: str) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first query, similarities (B, G)) block by block; greater is more similar."""
     if similarity == "cosine":
-        query, gallery = (torch.nn.functional.normalize(features, dim=1) for features in (query, gallery))
+        query, gallery = _unit(query), _unit(gallery)
         shift = torch.zeros(())
     else:  # |q - g|^2 = |q|^2 - 2 q g + |g|^2, and |q|^2 does not change the order of a query's gallery
+        mean = gallery.mean(0)  # far from the origin the difference of the two terms would lose its digits
+        query, gallery = query - mean, gallery - mean
         shift = gallery.square().sum(1) / 2  # (G,)
     for start in range(0, len(query), _BLOCK):
-        yield start, (query[start : start + _BLOCK] @ gallery.T - shift).numpy()
+        scores = query[start : start + _BLOCK] @ gallery.T - shift
+        if not bool(torch.isfinite(scores).all()):
+            raise ValueError(
+                "query, gallery: expected features whose squares are finite, found larger ones; scale both"
+            )
+        yield start, scores.numpy()
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Return features of length 1; nothing overflows on the way, and zeros stay zeros."""
+    largest = features.abs().amax(1, keepdim=True).clamp(min=torch.finfo(features.dtype).tiny)
+    return torch.nn.functional.normalize(features / largest, dim=1)
 
 
 def _positions(

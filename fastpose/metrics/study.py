@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from fastpose._checks import choice
 from fastpose.metrics.report import Result
 
-FORMAT, VERSIONS = "fastpose-study", (1,)
+FORMAT, VERSIONS = "fastpose-study", (2,)
 CHOICES = {"pictures": ("real", "generated"), "caption": ("left", "right")}
 
 PUBLISHED = {
@@ -55,27 +56,30 @@ class Submission:
     answers: tuple[Answer, ...]
 
 
+@dataclass(frozen=True)
+class Key:
+    """What the key beside a page says: the study, its kind, and the truth of each picture or question of the test."""
+
+    study: str
+    kind: str
+    truths: Mapping[str, str]
+
+
 def read(path: str | Path) -> Submission:
     """Return the submission in a file that a study page saved.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, not of a study page, of a page of another version, or with an answer that the page does
-            not know.
+        ValueError: not JSON, not of a study page, of a page of another version, with an answer that the page does not
+            know, or with another number of answers than the page asks for.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"answers {path}: no such file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"answers {path}: expected JSON, found something else; the file is damaged") from None
+    content = _read_json("answers", Path(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"answers {path}: expected what a study page saved ('format': '{FORMAT}'), found another file")
     if content.get("version") not in VERSIONS:
         raise ValueError(
             f"answers {path}: expected a page of version {', '.join(map(str, VERSIONS))}, "
-            f"found {content.get('version')!r}"
+            f"found {brief(content.get('version'))}"
         )
     try:
         return _submission(content)
@@ -84,18 +88,60 @@ def read(path: str | Path) -> Submission:
         raise ValueError(f"answers {path}: the file is damaged ({what}); leave it out") from None
 
 
+def read_key(path: str | Path) -> Key:
+    """Return what a study's identifiers stand for, from the file that was written beside its page.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no such file.
+    """
+    content = _read_json("key", Path(path))
+    try:
+        rows = [row for row in content["rows"] if not row["practice"]]
+        truths = {_text(row, "image"): _text(row, "truth") for row in rows}
+        kind = "caption" if set(truths.values()) == {"caption"} else "pictures"
+        if not truths or (kind == "pictures" and not set(truths.values()) <= set(CHOICES[kind])):
+            raise ValueError
+        return Key(_text(content, "study"), kind, truths)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"key {path}: expected the .key.json file beside the study's page, found another file"
+        ) from None
+
+
+def _read_json(what: str, path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {path}: no such file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} {path}: expected JSON, found something else; the file is damaged") from None
+
+
 def _submission(content: dict[str, Any]) -> Submission:
     kind, exposure = content["kind"], content["exposure"]
     choice("kind", kind, tuple(CHOICES))
     if exposure != "unlimited" and not (_number(exposure) and exposure > 0):
-        raise ValueError(f"exposure: expected seconds or 'unlimited', got {exposure!r}")
+        raise ValueError(f"exposure: expected seconds or 'unlimited', got {brief(exposure)}")
     answers = tuple(_answer(row, CHOICES[kind]) for row in content["answers"])
     if not answers:
         raise ValueError("answers: expected at least one, got none")
     if len({answer.image for answer in answers}) < len(answers):
         raise ValueError("answers: a picture occurs twice")
+    _check_whole(content["images"], kind, answers)
     seconds = None if exposure == "unlimited" else float(exposure)
     return Submission(_text(content, "study"), kind, seconds, _text(content, "submission"), answers)
+
+
+def _check_whole(asked: object, kind: str, answers: Sequence[Answer]) -> None:
+    """Raise unless the answers are as many as the page asks for, and of pictures half of them real."""
+    if isinstance(asked, bool) or asked != len(answers):
+        raise ValueError(f"answers: expected {brief(asked)}, as many as the page asks for, got {len(answers)}")
+    real = sum(answer.truth == "real" for answer in answers)
+    if kind == "pictures" and 2 * real != len(answers):
+        raise ValueError(
+            f"answers: expected as many real pictures as generated ones, got {real} and {len(answers) - real}"
+        )
 
 
 def _answer(row: dict[str, Any], known: Sequence[str]) -> Answer:
@@ -103,57 +149,85 @@ def _answer(row: dict[str, Any], known: Sequence[str]) -> Answer:
         choice(key, row[key], known)
     milliseconds = row["milliseconds"]
     if not (_number(milliseconds) and milliseconds >= 0):
-        raise ValueError(f"milliseconds: expected 0 or more, got {milliseconds!r}")
+        raise ValueError(f"milliseconds: expected 0 or more, got {brief(milliseconds)}")
     return Answer(_text(row, "image"), row["truth"], row["answer"], float(milliseconds))
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _text(row: dict[str, Any], key: str) -> str:
     value = row[key]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{key}: expected text, got {value!r}")
+        raise ValueError(f"{key}: expected text, got {brief(value)}")
     return value
 
 
-def read_all(paths: Iterable[str | Path], *, skip: bool = False) -> tuple[list[Submission], list[str]]:
+def read_all(
+    paths: Iterable[str | Path], *, key: Key | None = None, skip: bool = False
+) -> tuple[list[Submission], list[str]]:
     """Return the submissions of files, and one sentence per file that was left out.
 
     Args:
         paths: files of one study.
-        skip: leave out damaged and foreign files, submissions that occur twice and those of another study than the
-            first, instead of raising.
+        key: of the study; every picture must be one of its test's, and its truth the key's. Without it the truth is
+            taken from the files, which must agree.
+        skip: leave out damaged and foreign files, submissions that occur twice, those of another study than the key's
+            or the first, and those that call a picture something else, instead of raising.
 
     Raises:
         ValueError, FileNotFoundError: the first such file, unless ``skip``; no submission at all.
     """
     found: dict[str, Submission] = {}
+    truths = dict(key.truths) if key is not None else {}
     left_out = []
     for path in paths:
         try:
             one = read(path)
-            _admit(path, one, found)
+            _admit(path, one, found, key)
+            _check_truths(path, one, truths, key)
         except (ValueError, OSError) as error:
             if not skip:
                 raise
             left_out.append(str(error))
             continue
         found[one.submission] = one
+        truths |= {answer.image: answer.truth for answer in one.answers} if key is None else {}
     if not found:
-        raise ValueError(f"answers: expected at least one submission, found none ({len(left_out)} files left out)")
+        raise ValueError(f"answers: expected at least one submission, found none (files left out: {len(left_out)})")
     return list(found.values()), left_out
 
 
-def _admit(path: str | Path, one: Submission, found: dict[str, Submission]) -> None:
-    """Raise unless a submission is new and of the study of the first one."""
+def _admit(path: str | Path, one: Submission, found: dict[str, Submission], key: Key | None) -> None:
+    """Raise unless a submission is new and of the study of the key, or of the first one."""
     if one.submission in found:
         raise ValueError(f"answers {path}: submission {one.submission} occurs twice; leave one of the files out")
-    first = next(iter(found.values()), one)
+    first = key or next(iter(found.values()), one)
     if (one.study, one.kind) != (first.study, first.kind):
+        other = "the first file" if key is None else "the key"
         raise ValueError(
-            f"answers {path}: of study {one.study}, the first file is of {first.study}; score each study by itself"
+            f"answers {path}: of study {one.study}, {other} is of {first.study}; score each study by itself"
+        )
+
+
+def _check_truths(path: str | Path, one: Submission, truths: Mapping[str, str], key: Key | None) -> None:
+    """Raise where an answer calls a picture something else than ``truths`` do; on which side fits is drawn anew."""
+    for answer in one.answers:
+        known = truths.get(answer.image)
+        if key is not None and known is None:
+            raise ValueError(f"answers {path}: {brief(answer.image)} is not in the key's test; leave the file out")
+        if one.kind == "caption" or known is None or known == answer.truth:
+            continue
+        if key is not None:
+            raise ValueError(
+                f"answers {path}: calls picture {answer.image} {answer.truth}, the key {known}; leave the file out"
+            )
+        raise ValueError(
+            f"answers {path}: calls picture {answer.image} {answer.truth}, an earlier file {known}; pass the key"
         )
 
 

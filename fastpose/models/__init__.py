@@ -2,7 +2,8 @@
 
 from fastpose.models._registry import count_parameters, create
 from fastpose.models._registry import names as list
+from fastpose.models.inference import for_inference
 from fastpose.models.looking import attention_maps, features
 from fastpose.models.published import import_published
 
-__all__ = ["attention_maps", "count_parameters", "create", "features", "import_published", "list"]
+__all__ = ["attention_maps", "count_parameters", "create", "features", "for_inference", "import_published", "list"]

@@ -21,13 +21,15 @@ class Format:
     """How one network's weights were published.
 
     ``rules`` turn our keys into the authors', given all options of the network; ``options`` are what the format implies
-    where the caller says nothing, ``shown`` what the weights themselves say. ``clean`` brings the spellings in which
+    where the caller says nothing, ``shown`` what the weights themselves say, ``only`` options in which all published
+    weights agree although their keys do not show it. ``clean`` brings the spellings in which
     their keys are found to one; ``unused`` says of such a key that the network, as created, has no use for it.
     """
 
     rules: Callable[[Options], Sequence[Rule]]
     options: Options = field(default_factory=dict)
     shown: Callable[[Weights], dict[str, Any]] = lambda published: {}
+    only: Options = field(default_factory=dict)
     clean: Callable[[Weights], Weights] = lambda published: published
     unused: Callable[[str, Any], bool] = lambda key, network: False
 
@@ -237,7 +239,7 @@ def _multiscale_shows(published: Weights) -> dict[str, Any]:
 
 
 def _multiscale_unused(key: str, network: Any) -> bool:
-    """Pose levels deeper than the deepest gate have no way to the image."""
+    """Pose levels deeper than the deepest gate have no way to the image: in2_down2 to in2_down4 of gates=(1,)."""
     level = re.match(r"in2_down(\d+)\.", key)
     return level is not None and bool(len(network.pose_encoder.downs) < int(level[1]) <= network.levels)
 
@@ -256,6 +258,8 @@ FORMATS = {
     "pona.generator": Format(_pona_generator, shown=_pona_generator_shows, clean=_pona_prefixed),
     "pona.block": Format(_pona_block, shown=_pona_block_shows, clean=_without_instance_statistics),
     "pona.discriminator": Format(_pona_discriminator, shown=_pona_critic_shows, clean=_pona_critic_clean),
-    "multiscale.generator": Format(_multiscale, shown=_multiscale_shows, unused=_multiscale_unused),
+    "multiscale.generator": Format(
+        _multiscale, shown=_multiscale_shows, only={"fusion": None}, unused=_multiscale_unused
+    ),
     "multiscale.discriminator": Format(lambda options: (), shown=_patches_show),
 }

@@ -24,7 +24,7 @@ def attention_maps(network: nn.Module, inputs: Sequence[Tensor], positions: Posi
     ``positions`` (P, 2) are integers (x, y), pixels of the largest attended map: the heatmap's in the published
     networks of system 000, a quarter of the image's in system 001; on coarser maps the cell that holds the pixel is
     asked. The result gives the rows (B, P, h, w) of each module by its name, in the order of the network: such as
-    ``stacks.1.attention`` (000), ``blocks.0.self`` and ``blocks.0.cross`` (001). It is empty for a network without
+    ``stacks.1.attention`` (000), ``blocks.0.self`` and ``blocks.0.cross`` (001). It is empty for a network that runs no
     attention. Runs in evaluation mode without gradient; the modes of all modules are as before afterwards.
     """
     points = torch.as_tensor(positions)
@@ -34,7 +34,7 @@ def attention_maps(network: nn.Module, inputs: Sequence[Tensor], positions: Posi
         attention = module if isinstance(module, NonLocalBlock) else module.attention
         seen[name.removesuffix("_attention")] = attention, args[-1]  # the last input is what is compared
 
-    with _evaluating(network):
+    with evaluating(network):
         _run(network, inputs, (SarmA, SarmB, NonLocalBlock), keep)
         widest = max((compared.shape[-1] for _, compared in seen.values()), default=1)
         return {
@@ -47,10 +47,10 @@ def features(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
     """Run ``network(*inputs)`` once and return the features on both sides of what the poses do to them.
 
     System 001, each block: ``blocks.0.pose.before`` and ``.after`` its update, ``blocks.0.image.before`` and
-    ``.after`` the cross-modal attention (where the block has one), (B, C, H/4, W/4). System 003, each gate by its
-    level: ``gates.4.gate`` (the sigmoid, 0..1), ``gates.4.before`` and ``.after`` (the image features), (B, C, h, w).
-    It is empty for a network without either. Runs in evaluation mode without gradient; the modes of all modules are
-    as before afterwards.
+    ``.after`` the cross-modal attention, (B, C, H/4, W/4); nothing of a generator without cross-modal attention, which
+    computes no pose code. System 003, each gate by its level: ``gates.4.gate`` (the sigmoid, 0..1), ``gates.4.before``
+    and ``.after`` (the image features), (B, C, h, w). It is empty for a network without either. Runs in evaluation
+    mode without gradient; the modes of all modules are as before afterwards.
     """
     seen: dict[str, Tensor] = {}
 
@@ -58,7 +58,7 @@ def features(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         for what, tensor in _sides(module, args, output).items():
             seen[f"{name.removesuffix('.cross_attention')}.{what}"] = tensor
 
-    with _evaluating(network):
+    with evaluating(network):
         _run(network, inputs, (Block, Gate, NonLocalBlock), keep)
     return seen
 
@@ -88,7 +88,7 @@ def _run(network: nn.Module, inputs: Sequence[Tensor], kinds: tuple[type[nn.Modu
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Put the network into evaluation mode without gradient; each module's own mode comes back at the end."""
     modes = {module: module.training for module in network.modules()}
     network.eval()

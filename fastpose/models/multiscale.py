@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from fastpose import _checks
 from fastpose.models._registry import register
 from fastpose.nn.init import normal_
-from fastpose.nn.sizes import check_counts, check_maps, check_pair
+from fastpose.nn.rectifiers import leaky_relu
+from fastpose.nn.residual import ResidualSum, norm_relu
+from fastpose.nn.sizes import check_counts, check_maps, check_normed, check_pair
 
 Fusion = Literal["sum", "cat"]
 FUSIONS: tuple[Fusion, ...] = ("sum", "cat")
@@ -52,28 +54,12 @@ def discriminator(*, in_channels: int = 6, width: int = 64, layers: int = 3) -> 
     return PatchDiscriminator(in_channels, width, layers)
 
 
-class Residual(nn.Module):
-    """Two convolutions around a rectifier, added to their input, nothing behind the sum: (B, C, H, W) -> the same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            *_norm_relu(channels),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
 class Encoder(nn.Module):
     """Features of every level: (B, in_channels, H, W) -> maps (B, width * 2**l, H / 2**l, W / 2**l), l = 1..levels."""
 
     def __init__(self, in_channels: int, width: int, levels: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *_norm_relu(width))
+        self.first = nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), *norm_relu(width))
         self.downs = nn.ModuleList(_down(width * 2**level) for level in range(levels))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -96,7 +82,8 @@ class Generator(nn.Module):
     """Two encoders and a decoder of the deepest image features, gated by the poses of each level on its way up.
 
     (image (B, Ci, H, W), poses (B, Cp, H, W)) -> image (B, Ci, H, W) in -1..1; H and W are divisible by 2**levels. The
-    pose encoder ends at the deepest level that is asked of it. Raises ``ValueError`` for inputs of other shapes.
+    pose encoder ends at the deepest level that is asked of it. Raises ``ValueError`` for inputs of other shapes and, in
+    training mode, for a single image of 2**levels x 2**levels.
     """
 
     def __init__(
@@ -120,12 +107,13 @@ class Generator(nn.Module):
             _up(deepest if level == levels else width * 2**level, width * 2 ** (level - 1))
             for level in range(levels, 0, -1)
         )
-        self.residuals = nn.Sequential(*(Residual(width) for _ in range(RESIDUALS)))
+        self.residuals = nn.Sequential(*(_residual(width) for _ in range(RESIDUALS)))
         self.last = nn.Sequential(nn.Conv2d(width, image_channels, 1, bias=False), nn.Tanh())
         normal_(self, zero_bias=True)
 
     def forward(self, image: Tensor, poses: Tensor) -> Tensor:
         check_pair(image, poses, self.channels, 2**self.levels)
+        check_normed("image", image, 2**self.levels, "batch", self.training)
         x = self.image_encoder(image)[-1]  # (B, width * 2**levels, h, w)
         guides = self.pose_encoder(poses)
         if self.fusion == "sum":
@@ -152,10 +140,10 @@ class PatchDiscriminator(nn.Module):
         self.smallest = 3 * 2**layers
         widths = [width * min(2**layer, 8) for layer in range(layers + 1)]
         strides = [2] * (layers - 1) + [1]
-        body: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), _leaky_relu()]
+        body: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, stride=2, padding=1), leaky_relu()]
         for before, after, stride in zip(widths, widths[1:], strides, strict=False):
             convolution = nn.Conv2d(before, after, 4, stride=stride, padding=1, bias=False)
-            body += [convolution, nn.BatchNorm2d(after), _leaky_relu()]
+            body += [convolution, nn.BatchNorm2d(after), leaky_relu()]
         self.layers = nn.Sequential(*body, nn.Conv2d(widths[-1], 1, 4, padding=1))
         normal_(self, zero_bias=True)
 
@@ -164,24 +152,26 @@ class PatchDiscriminator(nn.Module):
         return self.layers(maps)
 
 
-def _norm_relu(channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-
-
-def _leaky_relu() -> nn.Module:
-    return nn.LeakyReLU(0.2, inplace=True)
+def _residual(channels: int) -> ResidualSum:
+    """Two convolutions around a rectifier, added to their input."""
+    return ResidualSum(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        *norm_relu(channels),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+    )
 
 
 def _down(channels: int) -> nn.Sequential:
     """(B, C, H, W) -> (B, 2C, H/2, W/2)."""
     convolution = nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, *_norm_relu(2 * channels), Residual(2 * channels))
+    return nn.Sequential(convolution, *norm_relu(2 * channels), _residual(2 * channels))
 
 
 def _up(in_channels: int, out_channels: int) -> nn.Sequential:
     """(B, in_channels, H, W) -> (B, out_channels, 2H, 2W)."""
     convolution = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, *_norm_relu(out_channels), Residual(out_channels))
+    return nn.Sequential(convolution, *norm_relu(out_channels), _residual(out_channels))
 
 
 def _gated_levels(gates: Collection[int] | None, levels: int, fusion: Fusion | None) -> tuple[int, ...]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from fastpose import _checks
 from fastpose.models._registry import register
 from fastpose.nn.init import normal_
 from fastpose.nn.nonlocal_block import NonLocalBlock
 from fastpose.nn.norm import NORMS, Norm, needs_bias, norm_layer
-from fastpose.nn.sizes import check_counts, check_maps, check_pair
+from fastpose.nn.rectifiers import leaky_relu, relu
+from fastpose.nn.residual import ResidualSum
+from fastpose.nn.sizes import check_counts, check_maps, check_normed, check_pair
+from fastpose.nn.spectral_norm import normalise_spectra
 
 Fusion = Literal["head", "middle", "tail", "none"]
 Activation = Literal["relu", "leaky_relu"]
@@ -40,7 +42,9 @@ def generator(
 
     Images are in -1..1; the poses are maps of the source's and then of the target's key points. ``norm`` is the
     ``instance`` norm of the DeepFashion model or the ``batch`` norm of Market's. Without ``cross_attention`` (table IV)
-    the image code never sees the poses. The other options are those of `block`, whose channels are 4 * ``width``.
+    the image code never sees the poses: the pose encoder and the pose path of the blocks keep their parameters, which
+    the published count holds, but are not run and get no gradient. The other options are those of `block`, whose
+    channels are 4 * ``width``.
     """
     check_counts(blocks=blocks, width=width, pose_channels=pose_channels)
     if width % 2:
@@ -119,27 +123,16 @@ def discriminator(
     _checks.choice("norm", norm, NORMS)
     _checks.choice("activation", activation, ACTIVATIONS)
     _check_dropout(dropout)
-    rectifier = _relu if activation == "relu" else _leaky_relu
+    rectifier = relu if activation == "relu" else leaky_relu
     layers = _down(in_channels, width, norm, rectifier)
     for _ in range(blocks):
-        layers.append(Residual(_reflected_pair(4 * width, norm, rectifier, dropout)))
+        layers.append(ResidualSum(*_reflected_pair(4 * width, norm, rectifier, dropout)))
         if self_attention:
             layers.append(NonLocalBlock(4 * width))
     network = Discriminator(layers, in_channels, sigmoid=sigmoid)
     if spectral_norm:
-        _normalise_spectra(network)
+        normalise_spectra(network)
     return network
-
-
-class Residual(nn.Module):
-    """``x + body(x)``, nothing behind the sum: (B, C, H, W) -> the same shape."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 class PoseUpdate(nn.Module):
@@ -159,7 +152,7 @@ class PoseUpdate(nn.Module):
         )
         self.stages = nn.ModuleList(
             (
-                Residual(_pair(first, norm, dropout)),
+                ResidualSum(*_pair(first, norm, dropout)),
                 nn.Sequential(*_layer(second, second, norm), nn.Dropout(dropout)),
                 nn.Sequential(*_layer(third, channels, norm)),
             )
@@ -181,7 +174,8 @@ class Block(nn.Module):
     """One step of the transfer: (image code (B, C, h, w), pose code (B, C, h, w)) -> both, updated.
 
     The pose code is updated with a look at the image code; the image code runs through four convolutions and is then
-    gathered from where the new pose code looks. What joins, attends and is left out is said in `block`.
+    gathered from where the new pose code looks. What joins, attends and is left out is said in `block`. Raises
+    ``ValueError`` for codes of other shapes and, with the instance norm or one image in training, of one position.
     """
 
     def __init__(
@@ -196,9 +190,10 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
+        self.norm = norm
         self.self_attention = self_attention
         self.pose = pose
-        self.image = nn.Sequential(*(Residual(_pair(channels, norm, dropout)) for _ in range(2)))
+        self.image = nn.Sequential(*(ResidualSum(*_pair(channels, norm, dropout)) for _ in range(2)))
         self.cross_attention = cross_attention
         for module in (self.self_attention, self.image, self.cross_attention):
             if module is not None:
@@ -207,6 +202,7 @@ class Block(nn.Module):
     def forward(self, image_code: Tensor, pose_code: Tensor) -> tuple[Tensor, Tensor]:
         _checks.shape("image_code", image_code, (None, self.channels, None, None), f"(B, {self.channels}, h, w)")
         _checks.shape("pose_code", pose_code, image_code.shape, "the shape of image_code")
+        check_normed("image_code", image_code, 1, self.norm, self.training)
         pose_code = self.pose(image_code, pose_code, self.self_attention)
         image_code = self.image(image_code)
         if self.cross_attention is not None:
@@ -218,24 +214,33 @@ class Generator(nn.Module):
     """Encoders of image and poses, blocks, and a decoder of the image code: (image, poses) -> image in -1..1.
 
     image (B, 3, H, W), poses (B, pose_channels, H, W); H and W are divisible by 4. The codes have a quarter of the
-    height and width. Raises ``ValueError`` for inputs of other shapes.
+    height and width. Where no block lets the image code see the pose code, no pose code is computed. Raises
+    ``ValueError`` for inputs of other shapes and, with the instance norm or one image in training, for 4 x 4 pixels.
     """
 
     def __init__(self, blocks: Sequence[Block], width: int, norm: Norm, pose_channels: int) -> None:
         super().__init__()
+        self.norm = norm
         self.pose_channels = pose_channels
-        self.image_encoder = nn.Sequential(*_down(3, width, norm, _relu))
-        self.pose_encoder = nn.Sequential(*_down(pose_channels, width, norm, _relu))
+        self.image_encoder = nn.Sequential(*_down(3, width, norm, relu))
+        self.pose_encoder = nn.Sequential(*_down(pose_channels, width, norm, relu))
         self.blocks = nn.ModuleList(blocks)
+        self.guided = any(one.cross_attention is not None for one in blocks)
         self.decoder = nn.Sequential(*_up(width, 3, norm))
         for module in (self.image_encoder, self.pose_encoder, self.decoder):
             normal_(module, zero_bias=False)
 
     def forward(self, image: Tensor, poses: Tensor) -> Tensor:
         check_pair(image, poses, (3, self.pose_channels), multiple=4)
-        image_code, pose_code = self.image_encoder(image), self.pose_encoder(poses)  # (B, 4 * width, H/4, W/4)
-        for one in self.blocks:
-            image_code, pose_code = one(image_code, pose_code)
+        check_normed("image", image, 4, self.norm, self.training)
+        image_code = self.image_encoder(image)  # (B, 4 * width, H/4, W/4)
+        if self.guided:
+            pose_code = self.pose_encoder(poses)  # (B, 4 * width, H/4, W/4)
+            for one in self.blocks:
+                image_code, pose_code = one(image_code, pose_code)
+        else:
+            for one in self.blocks:
+                image_code = cast("Block", one).image(image_code)
         return self.decoder(image_code)  # (B, 3, H, W)
 
 
@@ -256,25 +261,17 @@ class Discriminator(nn.Module):
         return self.last(self.layers(maps))
 
 
-def _relu() -> nn.Module:
-    return nn.ReLU(inplace=True)
-
-
-def _leaky_relu() -> nn.Module:
-    return nn.LeakyReLU(0.2, inplace=True)
-
-
 def _layer(in_channels: int, out_channels: int, norm: Norm) -> tuple[nn.Module, ...]:
     """A convolution of a block, with a bias under either norm."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1), norm_layer(norm, out_channels), _relu()
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1), norm_layer(norm, out_channels), relu()
 
 
-def _pair(channels: int, norm: Norm, dropout: float) -> nn.Sequential:
+def _pair(channels: int, norm: Norm, dropout: float) -> tuple[nn.Module, ...]:
     """Two convolutions of a block, dropout between them."""
-    return nn.Sequential(*_layer(channels, channels, norm), nn.Dropout(dropout), *_layer(channels, channels, norm))
+    return *_layer(channels, channels, norm), nn.Dropout(dropout), *_layer(channels, channels, norm)
 
 
-def _reflected_pair(channels: int, norm: Norm, rectifier: Rectifier, dropout: float) -> nn.Sequential:
+def _reflected_pair(channels: int, norm: Norm, rectifier: Rectifier, dropout: float) -> tuple[nn.Module, ...]:
     """The body of a discriminator's residual block; nothing rectifies its output."""
 
     def convolution() -> tuple[nn.Module, ...]:
@@ -284,7 +281,7 @@ def _reflected_pair(channels: int, norm: Norm, rectifier: Rectifier, dropout: fl
             norm_layer(norm, channels),
         )
 
-    return nn.Sequential(*convolution(), rectifier(), nn.Dropout(dropout), *convolution())
+    return *convolution(), rectifier(), nn.Dropout(dropout), *convolution()
 
 
 def _down(in_channels: int, width: int, norm: Norm, rectifier: Rectifier) -> list[nn.Module]:
@@ -308,14 +305,8 @@ def _up(width: int, out_channels: int, norm: Norm) -> list[nn.Module]:
         convolution = nn.ConvTranspose2d(
             2 * channels, channels, 3, stride=2, padding=1, output_padding=1, bias=needs_bias(norm)
         )
-        layers += [convolution, norm_layer(norm, channels), _relu()]
+        layers += [convolution, norm_layer(norm, channels), relu()]
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh()]
-
-
-def _normalise_spectra(network: nn.Module) -> None:
-    """Divide the weight of every convolution by its largest singular value, one power iteration per step."""
-    for module in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
-        parametrizations.spectral_norm(module)
 
 
 def _check_dropout(dropout: float) -> None:

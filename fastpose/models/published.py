@@ -24,6 +24,11 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
     DataParallel's ``module.``. Nothing may be missing or left over, except the batch counters that old PyTorch did not
     write, the statistics it wrote of instance norms, and pose levels that no gate of system 003 asks for. Weights are
     copied. Raises ``ValueError`` in one sentence that lists missing keys, unexpected keys and differing shapes.
+
+    The weights of ``multiscale.generator`` do not show its gates: without ``gates`` they are those of FULL, all levels.
+    Fewer are taken at the caller's word, such as ``gates=(1,)`` for A1-HR; pose levels below the deepest of them are
+    not read (``in2_down2`` to ``in2_down4`` in that case, nothing for ``gates=(4,)``, A1-LR). ``fusion`` is refused:
+    the authors published no weights that have it.
     """
     network, implied = _registry.resolve(name)
     if network not in FORMATS:
@@ -33,6 +38,12 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
     form = FORMATS[network]
     published = form.clean(_plain(state_dict))
     options = {**form.options, **form.shown(published), **implied, **options}
+    for option, value in form.only.items():
+        if options.get(option, value) != value:
+            raise ValueError(
+                f"{option}: expected {value} for published weights of {network}, got {options[option]!r}; "
+                f"leave it out, as no published weights have it"
+            )
     model = _registry.create(network, **options)
     rules = form.rules({**_registry.defaults(network), **options})
     theirs = {ours: rename(ours, rules) for ours in model.state_dict()}

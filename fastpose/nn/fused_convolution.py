@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from itertools import product
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ class FusedConvolution(nn.Module):
     """Convolution, normalisation, rectifier, sum: (x (B, C, H, W), residual or None) -> the maps of the convolution.
 
     It holds a copy of the convolution's weights; `append` takes over the layers behind it. The residual is added last.
-    Maps are channels-last. There is no gradient.
+    Maps are channels-last. There is no gradient. What the weights were arranged into at a call is forgotten when they
+    are loaded, moved or converted; changes in place are not seen. Copies and pickles arrange them anew.
     """
 
     weight: Tensor
@@ -49,6 +51,7 @@ class FusedConvolution(nn.Module):
 
     def append(self, layer: nn.Module) -> bool:
         """Compute the layer behind this one here, if that can be; return whether it is so."""
+        self._ways.clear()
         if self.rectified:
             return False
         if type(layer) is nn.ReLU:
@@ -78,6 +81,18 @@ class FusedConvolution(nn.Module):
         out = _standardised_(way(x, False, None))
         out = out.relu_() if self.rectified else out
         return out if residual is None else out.add_(residual)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FusedConvolution:
+        self._ways.clear()
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._ways.clear()
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not the arranged weights, which oneDNN alone can read."""
+        return {**self.__dict__, "_ways": {}}
 
     def _way(self, x: Tensor) -> _Plain:
         """The first way that serves this input, with the weights arranged for it when it is first taken."""
@@ -164,7 +179,7 @@ class _Winograd(_Plain):
     TILE, WINDOW = 4, 6
     CHANNELS = 96  # with fewer, moving tiles costs what the products save
     TILES = 48  # with fewer, reading the four times larger weights does
-    CHUNK = 192  # tiles at once: what they are transformed into stays in the cache
+    CHUNK = 256  # tiles at once: what they are transformed into stays in the cache
 
     def __init__(self, layer: FusedConvolution, x: Tensor) -> None:
         inverse = torch.linalg.inv(self._evaluation(self.WINDOW)).mT

@@ -1,4 +1,4 @@
-"""Pre-activation residual modules, the bricks of every hourglass (systems 000 and 002)."""
+"""Residual layers: the pre-activation module of every hourglass (systems 000, 002), the plain sum (001, 003)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def skip_connection(in_channels: int, out_channels: int, kind: Skip = "conv") ->
 
 
 class Residual(nn.Module):
-    """Pre-activation bottleneck residual module: ``body(x) + skip(x)``.
+    """Newell et al.'s residual module, a pre-activation bottleneck: ``body(x) + skip(x)``.
 
     (B, in_channels, H, W) -> (B, out_channels, H, W). ``middle`` is the width of the bottleneck, half of the output
     unless given; ``skip`` names the connection where the channels differ (see `skip_connection`).
@@ -60,3 +60,14 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.skip(x)
+
+
+class ResidualSum(nn.Module):
+    """A body of one's own and a sum with nothing behind it: ``x + body(x)``, (B, C, H, W) -> the same shape."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)

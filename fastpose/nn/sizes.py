@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastpose import _checks
+from fastpose.nn.norm import Norm
 
 
 def check_pair(image: Tensor, poses: Tensor, channels: tuple[int, int], multiple: int) -> None:
@@ -28,6 +29,22 @@ def check_maps(argument: str, maps: Tensor, channels: int, smallest: int) -> Non
     height, width = maps.shape[2:]
     if min(height, width) < smallest:
         raise ValueError(f"{argument}: expected height and width of at least {smallest}, got {height} x {width}")
+
+
+def check_normed(argument: str, maps: Tensor, multiple: int, norm: Norm, training: bool) -> None:
+    """Raise ``ValueError`` where norms of the smallest map, a ``multiple``-th of these, would see one value each.
+
+    One value says nothing of a deviation. The instance norm sees the positions of one image, the batch norm those of
+    the whole batch, and in evaluation mode none.
+    """
+    batch, _, height, width = maps.shape
+    if height * width > multiple**2:
+        return
+    larger = f"{argument}: expected height or width above {multiple}"
+    if norm == "instance":
+        raise ValueError(f"{larger} for the instance norm, got {height} x {width}")
+    if training and batch == 1:
+        raise ValueError(f"{larger}, or two in a batch, to train batch norms, got one of {height} x {width}")
 
 
 def check_counts(**counts: int) -> None:

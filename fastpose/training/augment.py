@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from fastpose.data import keypoint_tables, pair_layouts
-from fastpose.data.images import image_size, read_image
+from fastpose.data.images import read_image, verify_image
 from fastpose.data.keypoint_files import Pose
 from fastpose.training import reid_data
 from fastpose.training.files import publish, publish_json
-from fastpose.training.reid_data import MANIFEST, Photo
+from fastpose.training.reid_data import MANIFEST, UNFINISHED, Photo
 
 Transfer = Callable[[np.ndarray, Pose, Sequence[Pose]], Sequence[np.ndarray]]
 """(photograph, its pose, target poses) -> one image per target: a ``PoseTransfer``."""
@@ -31,21 +31,29 @@ class Plan:
         real: names of the images that stay, sorted.
         conditions: name of an image to be generated -> name of the real image of the same person that it is made from.
         fixed: how many of ``real`` stay because they cannot be generated.
+        persons: how many of ``real`` stay because their person's others are generated from them.
     """
 
     real: tuple[str, ...]
     conditions: dict[str, str]
     fixed: int
+    persons: int
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """A mixed training set that was written: its folder, and how many images are real and generated."""
+    """A mixed training set that was written: its folder, how many images are real and generated, why some must stay."""
 
     folder: Path
     real: int
     generated: int
     fixed: int
+    persons: int
+
+    @property
+    def reached(self) -> float:
+        """The share of real images, which is more than the portion where more images must stay."""
+        return self.real / (self.real + self.generated)
 
 
 def plan(photos: Sequence[Photo], posed: Mapping[str, bool], portion: float, seed: int = 0) -> Plan:
@@ -61,10 +69,9 @@ def plan(photos: Sequence[Photo], posed: Mapping[str, bool], portion: float, see
         photos: the images of the training set.
         posed: image name -> whether it has key points.
         portion: 0 < portion <= 1.
-        seed: of the draw.
+        seed: of the draw, 0 or more.
     """
-    if not 0 < portion <= 1:
-        raise ValueError(f"portion: expected a share above 0 and at most 1, got {portion:g}")
+    _check_draw(portion, seed)
     rng = np.random.default_rng(seed)
     names = sorted(photo.path.name for photo in photos)
     identity = {photo.path.name: photo.identity for photo in photos}
@@ -87,7 +94,7 @@ def plan(photos: Sequence[Photo], posed: Mapping[str, bool], portion: float, see
         if name not in kept:
             choices = sources[identity[name]]
             conditions[name] = choices[int(rng.integers(len(choices)))]
-    return Plan(tuple(sorted(kept)), conditions, fixed)
+    return Plan(tuple(sorted(kept)), conditions, fixed, len(first))
 
 
 def market(
@@ -104,8 +111,9 @@ def market(
 
     ``out`` gets the training folder with the same image names, so the same persons and counts; the key points and pair
     list of the training set, unchanged; ``manifest.jsonl``, a line {"name", "kind": "real" or "generated",
-    "condition"} per image, written last; and ``augmentation.json``. Real images are copied byte for byte, generated
-    ones are JPEG (or PNG) of the original's size. The test set is not copied.
+    "condition"} per image; and ``augmentation.json``. Until all of it is written, a file ``unfinished.txt`` lies there
+    too, and no training takes the set. Real images are copied byte for byte, generated ones are JPEG (or PNG) of the
+    original's size. The test set is not copied.
 
     Args:
         root: folder with ``train/`` and ``market-annotation-train.csv``; nothing is written there.
@@ -116,8 +124,10 @@ def market(
         report: called with the number of images of each step done.
 
     Raises:
-        FileNotFoundError, ValueError: one sentence about the folders, the annotation or an image.
+        FileNotFoundError, ValueError: one sentence about the folders, the annotation or an image; nothing is written
+            before all images of the training set are known to be whole.
     """
+    _check_draw(portion, seed)
     train, table_path = _training_set(root)
     base, target = train.parent, Path(out).expanduser()
     _check_target(base, Path(root).expanduser(), target)
@@ -127,6 +137,7 @@ def market(
     chosen = plan(photos, posed, portion, seed)
     folder = target / train.name
     folder.mkdir(parents=True, exist_ok=True)
+    publish(target / UNFINISHED, "fastpose augment did not finish this set.\n")
     for name in chosen.real:
         shutil.copyfile(train / name, folder / name)
         report(1)
@@ -134,10 +145,18 @@ def market(
     for path in (table_path, *(base / name.format(split="train") for name in pair_layouts.MARKET.lists)):
         if path.is_file():
             shutil.copyfile(path, target / path.name)
-    mixed = Mixed(target, len(chosen.real), len(chosen.conditions), chosen.fixed)
+    mixed = Mixed(target, len(chosen.real), len(chosen.conditions), chosen.fixed, chosen.persons)
     publish_json(target / "augmentation.json", _about(mixed, portion, seed, about))
     publish(target / MANIFEST, _manifest(chosen))
+    (target / UNFINISHED).unlink()
     return mixed
+
+
+def _check_draw(portion: float, seed: int) -> None:
+    if not 0 < portion <= 1:
+        raise ValueError(f"portion: expected a share above 0 and at most 1, got {portion:g}")
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
 
 
 def _training_set(root: str | Path) -> tuple[Path, Path]:
@@ -145,6 +164,7 @@ def _training_set(root: str | Path) -> tuple[Path, Path]:
     train = reid_data.folder(root, "train")
     if train is None:
         raise FileNotFoundError(f"market: no folder train or bounding_box_train under {root}; name the data set's root")
+    reid_data.check_finished(train.parent)
     for name in pair_layouts.MARKET.annotations:
         path = train.parent / name.format(split="train")
         if path.is_file():
@@ -167,7 +187,10 @@ def _check_target(base: Path, root: Path, target: Path) -> None:
 
 
 def _poses(table: keypoint_tables.KeypointTable, photos: Sequence[Photo]) -> dict[str, Pose]:
-    """Return the pose of each image by name; an image that the table does not name has no joints."""
+    """Return the pose of each image by name; an image that the table does not name has no joints.
+
+    Every file is looked through: one that is cut off would be copied, or replaced, unnoticed.
+    """
     rows = {name: row for row, name in enumerate(table.names)}
     nothing = np.zeros((keypoint_tables.JOINTS, 2), np.float32), np.zeros(keypoint_tables.JOINTS, np.uint8)
     poses = {}
@@ -175,7 +198,7 @@ def _poses(table: keypoint_tables.KeypointTable, photos: Sequence[Photo]) -> dic
         name = photo.path.name
         row = rows.get(keypoint_tables.file_id(name) if table.by_id else name)
         keypoints, visibility = nothing if row is None else (table.keypoints[row], table.visibility[row])
-        poses[name] = Pose(name, keypoints.astype(np.float32), visibility, image_size(photo.path))
+        poses[name] = Pose(name, keypoints.astype(np.float32), visibility, verify_image(photo.path))
     return poses
 
 
@@ -203,7 +226,7 @@ def _generate(
 
 def _about(mixed: Mixed, portion: float, seed: int, about: Mapping[str, Any] | None) -> dict[str, Any]:
     counts = {"real": mixed.real, "generated": mixed.generated, "real_without_key_points": mixed.fixed}
-    return {**(about or {}), "portion": portion, "seed": seed, **counts}
+    return {**(about or {}), "portion": portion, "reached": round(mixed.reached, 6), "seed": seed, **counts}
 
 
 def _manifest(chosen: Plan) -> str:

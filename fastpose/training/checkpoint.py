@@ -283,14 +283,17 @@ def _manifest_of_file(path: Path, manifest_path: Path) -> dict[str, Any] | None:
 
 
 def _manifest_or_none(path: Path, broken_is_error: bool = False) -> dict[str, Any] | None:
+    """Return the manifest at ``path``; None where there is none, or JSON of another kind such as key points."""
     try:
-        return files.read_json(path, "manifest")
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         if broken_is_error:
-            raise
+            files.read_json(path, "manifest")  # says what is wrong with it
         return None
+    known = isinstance(content, dict) and "format_version" in content and isinstance(content.get("files"), dict)
+    return content if known else None
 
 
 def _kind(data: bytes) -> str:

@@ -53,6 +53,7 @@ class RunConfig:
     sync_batch_norm: bool = False  # CUDA only
     timeout_minutes: float = 30.0  # a collective that waits longer ends the job
     tensorboard: bool = False
+    start: str = ""  # weights that the main network begins with, of any recipe whose network it fits; not on a resume
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "checkpoint_every", "skip_nonfinite"):
@@ -94,7 +95,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], *, recipe: str = "")
     """Return ``cls`` with ``values`` over its defaults.
 
     Args:
-        cls: a frozen dataclass; nested dataclasses are sections.
+        cls: a frozen dataclass; nested dataclasses are sections, and one given in part keeps the rest of its default.
         values: nested mapping; ``{"data": "lspet"}`` is short for ``{"data": {"name": "lspet"}}``.
         recipe: name for the messages.
 
@@ -133,7 +134,8 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
     return {key: (left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)}
 
 
-def _build(cls: type, values: Any, prefix: str, known: Sequence[str], recipe: str) -> Any:
+def _build(cls: type, values: Any, prefix: str, known: Sequence[str], recipe: str, default: Any = None) -> Any:
+    """Return ``cls`` with ``values`` over ``default``, or over the defaults of its fields where that is None."""
     section = prefix.rstrip(".")
     annotations = conversion.field_types(cls)
     if not isinstance(values, Mapping):
@@ -145,15 +147,26 @@ def _build(cls: type, values: Any, prefix: str, known: Sequence[str], recipe: st
         key = f"{prefix}{name}"
         if name not in annotations:
             raise ValueError(_unknown_key(key, known, recipe))
-        annotation = annotations[name]
+        annotation: Any = annotations[name]
         if dataclasses.is_dataclass(annotation):
-            arguments[name] = _build(annotation, value, key + ".", known, recipe)  # type: ignore[arg-type]
+            own = _default(cls, name) if default is None else getattr(default, name)
+            arguments[name] = _build(annotation, value, key + ".", known, recipe, own)  # type: ignore[arg-type]
         else:
             arguments[name] = conversion.convert(value, annotation, key)
+    if default is not None:
+        return dataclasses.replace(default, **arguments)
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in arguments and not _has_default(f)]
     if missing:
         raise ValueError(f"{prefix}{missing[0]}: no value given and there is no default")
     return cls(**arguments)
+
+
+def _default(cls: type, name: str) -> Any:
+    """Return the default of a field, or None where it has none."""
+    (item,) = (f for f in dataclasses.fields(cls) if f.name == name)
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return None if item.default is dataclasses.MISSING else item.default
 
 
 def _has_default(item: dataclasses.Field[Any]) -> bool:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastpose.training import distributed, randomness
-from fastpose.training.config import Recipe, RunConfig
+from fastpose.training import checkpoint, distributed, randomness
+from fastpose.training.config import Recipe, RunConfig, to_dict
 from fastpose.training.distributed import World
 from fastpose.training.loop import Job
 from fastpose.training.phases import Update
@@ -105,7 +105,8 @@ def launch(
 
     Raises:
         SystemExit: 143 or 130 after SIGTERM or SIGINT, the state being saved.
-        ValueError: bad configuration, a resume point that does not fit, updates that stay not finite.
+        ValueError: bad configuration, a resume point or ``run.start`` that does not fit, updates that stay not finite.
+        FileNotFoundError: no file ``run.start``.
     """
     settings: RunConfig = recipe.config.run
     with (
@@ -114,7 +115,9 @@ def launch(
     ):
         folder = None if resume is None else RunFolder.open(resume)
         randomness.seed_everything(settings.seed)
-        job = Job(make_trainer(), recipe, place, create_loader or _default_loader())
+        trainer = make_trainer()
+        _begin(trainer, recipe, resume)
+        job = Job(trainer, recipe, place, create_loader or _default_loader())
         # The folder is made when nothing is left that the recipe could have got wrong.
         job.folder = folder or distributed.agreed(lambda: RunFolder.create(recipe.name, out, name), place)
         result = _run(job, resume, allow_changes, progress)
@@ -139,9 +142,20 @@ def fit(
     After SIGTERM or SIGINT the step in flight ends, the state is saved and ``FitResult.code`` is 143 or 130.
     """
     place = place or World(0, 1, distributed.choose_device(recipe.config.run.device))
+    _begin(trainer, recipe, resume)
     job = Job(trainer, recipe, place, create_loader or _default_loader())
     job.folder = run
     return _run(job, resume, allow_changes, progress)
+
+
+def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
+    """Give the main network the weights of ``run.start``; a resume has weights of its own."""
+    if not recipe.config.run.start or resume is not None:
+        return
+    path = Path(recipe.config.run.start).expanduser()
+    state, manifest = checkpoint.load_weights(path)
+    network = trainer.networks[trainer.main_network]
+    checkpoint.load_into(network, state, source=path, manifest=manifest, config=to_dict(recipe.config))
 
 
 def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _checks, ops
+from fastpose.models.looking import evaluating
 from fastpose.training import pose_data
 from fastpose.training.pose_data import DataConfig
 
@@ -74,7 +76,7 @@ class PoseEstimator:
 
     Args:
         network: image (B, 3, H, W) -> heatmaps of each stack (B, K, H/4, W/4); the last stack is used. It is put in
-            evaluation mode for each call and given back in the mode it had.
+            evaluation mode for each call; each of its modules is given back in the mode it had.
         skeleton: joints of the heatmaps; its left/right pairs serve the flip test.
         data: crop preset, image size and normalisation the network was trained with.
         test: how to test.
@@ -107,7 +109,7 @@ class PoseEstimator:
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
-        return next(self.network.parameters()).device
+        return device_of(self.network)
 
     def __call__(self, photo: np.ndarray, boxes: Sequence[Sequence[float]] | None = None) -> Estimate:
         """Return the key points of the persons in ``boxes``, or of one person that fills the photo.
@@ -146,22 +148,17 @@ class PoseEstimator:
         image, to_image = pose_data.cut(self.data, photo, center, scale)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(to_image)
 
-    @torch.no_grad()
     def heatmaps(self, images: Tensor) -> Tensor:
         """Return the last stack's heatmaps (B, K, H/4, W/4), float32, flip-averaged where the test says so.
 
         ``images`` is uint8 RGB (B, 3, H, W) on any device.
         """
-        was_training = self.network.training
-        self.network.eval()
-        try:
+        with evaluating(self.network):
             ready = pose_data.normalise(images.to(self.device), self.data)  # (B, 3, H, W)
             heatmaps = self.network(ready)[-1].float()  # (B, K, h, w)
             if self.test.flip:
                 flipped = self.network(ready.flip(-1))[-1].float()
                 heatmaps = ops.flip_average(heatmaps, flipped, self.skeleton.flip_pairs, backend=self.test.backend)
-        finally:
-            self.network.train(was_training)
         return heatmaps
 
     def read(self, images: Tensor, to_image: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,6 +200,11 @@ class PoseEstimator:
             raise ValueError("evaluation: expected at least one person, got an empty validation set")
         keypoints = np.concatenate([part.keypoints for part in parts])  # (N, K, 2)
         return np.arange(len(parts)), Estimate(keypoints, np.concatenate([part.scores for part in parts]))
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network lives: a copy made by `models.for_inference` may hold buffers alone."""
+    return next(itertools.chain(network.parameters(), network.buffers()), torch.empty(0)).device
 
 
 def map_points(points: Tensor, affine: Tensor) -> Tensor:

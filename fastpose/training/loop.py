@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastpose import _numbers
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
-from fastpose.training.config import Recipe, RunConfig
+from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
 from fastpose.training.distributed import World
 from fastpose.training.ema import Ema
 from fastpose.training.logbook import Logbook, Window, require_tensorboard
@@ -373,10 +373,17 @@ class Job:
         path = self.folder.state if path.is_dir() else path
         state, manifest = resume_point.load(path)
         expected = resuming.describe(self.recipe, self._datasets(), self.place)
-        resuming.check(path, manifest, expected, allow_changes=allow_changes)
+        resuming.check(path, self._completed(manifest), expected, allow_changes=allow_changes)
         self._check_unfinished(state["position"])
         snapshot.put_back(self, state, path, manifest, expected["config"])
         self.rows = state["rows"]
+
+    def _completed(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Return a manifest whose configuration also has the keys of a newer fastpose, each with its default."""
+        with suppress(ValueError, TypeError, AttributeError):  # one that is no longer understood is compared as it is
+            known = from_dict(type(self.recipe.config), manifest["config"], recipe=self.recipe.name)
+            return {**manifest, "config": to_dict(known)}
+        return manifest
 
     def _check_unfinished(self, position: dict[str, int]) -> None:
         settings = self.settings

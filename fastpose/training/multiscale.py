@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import losses, models
-from fastpose.training import transfer_data, transfer_scores, transfer_training
+from fastpose.training import transfer_data, transfer_training
 from fastpose.training.multiscale_config import MultiscaleConfig
 from fastpose.training.systems import System
 from fastpose.training.transfer_data import Inputs
@@ -61,8 +61,7 @@ class MultiscaleTrainer:
         self.networks = transfer_training.seeded_networks(builders, config.run.seed)
         self.optimizers = transfer_training.build_optimizers(self.networks, config.optimizer)
         self.schedulers = transfer_training.build_schedulers(self.optimizers, config.schedule, config.run.epochs)
-        self.monitor = transfer_scores.monitor(config.data, config.test)
-        self.monitor_mode = transfer_training.monitor_mode(self.monitor)
+        self.monitor, self.monitor_mode = transfer_training.monitor(config)
 
     # ---- one iteration -------------------------------------------------------------------------------------
 
@@ -124,22 +123,19 @@ class MultiscaleTrainer:
 
     def train_dataset(self) -> Any:
         """Return the training pairs; each item is a dict as ``step`` wants it, without the batch axis."""
-        return transfer_data.train_dataset(self.config.data, seed=self.config.run.seed)
+        return transfer_training.train_dataset(self.config)
 
     def validation_dataset(self) -> Any:
         """Return the validation pairs."""
-        return transfer_data.validation_dataset(self.config.data, seed=self.config.run.seed)
+        return transfer_training.validation_dataset(self.config)
 
     def evaluate(self, network: nn.Module, loader: Any) -> list[Result]:
         """Return the scores of what ``network`` generates."""
-        draw = transfer_training.generate(network)
-        return transfer_scores.evaluate(draw, loader, self.config.data, self.config.test)
+        return transfer_training.score(network, loader, self.config)
 
     def samples(self, network: nn.Module, dataset: Any) -> dict[str, np.ndarray]:
         """Return pictures (RGB uint8) of some validation pairs."""
-        from fastpose.training import transfer_pictures
-
-        return transfer_pictures.samples(network, self.config, dataset)
+        return transfer_training.samples(network, self.config, dataset)
 
 
 SYSTEM = System(

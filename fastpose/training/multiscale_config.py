@@ -10,7 +10,7 @@ from fastpose.training import transfer_training
 from fastpose.training.config import RunConfig
 from fastpose.training.transfer_data import TransferDataConfig
 from fastpose.training.transfer_scores import ScoreConfig
-from fastpose.training.transfer_training import not_negative
+from fastpose.training.transfer_training import OptimizerConfig, PerceptualConfig, ScheduleConfig, not_negative
 
 
 @dataclass(frozen=True)
@@ -53,29 +53,8 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("discriminator.name", self.name, ("multiscale.discriminator", "none"))
-
-
-@dataclass(frozen=True)
-class PerceptualConfig(transfer_training.PerceptualConfig):
-    """The loss on the features of VGG-19 with system 003's values: after conv1_2 and conv2_2, images stretched."""
-
-    weight: float = 5.0
-    layers: tuple[int, ...] = (4, 9)
-    scaling: str = "minmax_batch"
-
-
-@dataclass(frozen=True)
-class OptimizerConfig(transfer_training.OptimizerConfig):
-    """Adam of both networks with system 003's rate."""
-
-    lr: float = 1e-3
-
-
-@dataclass(frozen=True)
-class ScheduleConfig(transfer_training.ScheduleConfig):
-    """Learning rate over epochs, constant in system 003."""
-
-    name: str = "constant"
+        if self.layers < 1:
+            raise ValueError(f"discriminator.layers: expected 1 or more, got {self.layers}")
 
 
 @dataclass(frozen=True)
@@ -86,13 +65,16 @@ class LossConfig:
         gan: "lsgan" (released code) or "bce" (paper).
         lambda_gan: weight of the adversarial loss, lambda_2.
         lambda_l1: weight of the L1 loss, lambda_1.
-        perceptual: its weight is lambda_3; the released code stretches images over the whole batch before VGG.
+        perceptual: its weight is lambda_3; after conv1_2 and conv2_2, and the released code stretches images over the
+            whole batch before VGG.
     """
 
     gan: str = "lsgan"
     lambda_gan: float = 1.0
     lambda_l1: float = 5.0
-    perceptual: PerceptualConfig = PerceptualConfig()
+    perceptual: PerceptualConfig = field(
+        default_factory=lambda: PerceptualConfig(weight=5.0, layers=(4, 9), scaling="minmax_batch")
+    )
 
     def __post_init__(self) -> None:
         _checks.choice("loss.gan", self.gan, gan.CRITERIA)
@@ -108,11 +90,20 @@ class MultiscaleConfig:
     data: TransferDataConfig = field(default_factory=lambda: TransferDataConfig(name="deepfashion", pose_map="binary"))
     model: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=1e-3))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name="constant"))
     test: ScoreConfig = field(default_factory=lambda: ScoreConfig(splits=1, both_directions=True))
 
     def __post_init__(self) -> None:
         transfer_training.check_size(self.data, 2**self.model.levels, "2**model.levels")
         transfer_training.decay_epochs(self.schedule, self.run.epochs)
+        if self.discriminator.name == "none":
+            return
+        layers = self.discriminator.layers
+        transfer_training.check_smallest(self.data, 3 * 2**layers, "3 x 2**discriminator.layers")
+        if self.run.accumulate > 1:
+            raise ValueError(
+                "run.accumulate: expected 1, as the generator steps through the discriminator that has just been "
+                f"updated, got {self.run.accumulate}; choose run.batch_size, or train with discriminator=none"
+            )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import losses, models
-from fastpose.training import transfer_data, transfer_scores, transfer_training
+from fastpose.training import transfer_data, transfer_training
 from fastpose.training.image_pool import ImagePool
 from fastpose.training.pona_config import DiscriminatorConfig, PonaConfig
 from fastpose.training.systems import System
@@ -85,8 +85,7 @@ class PonaTrainer:
         )
         self.optimizers = transfer_training.build_optimizers(self.networks, config.optimizer)
         self.schedulers = transfer_training.build_schedulers(self.optimizers, config.schedule, config.run.epochs)
-        self.monitor = transfer_scores.monitor(config.data, config.test)
-        self.monitor_mode = transfer_training.monitor_mode(self.monitor)
+        self.monitor, self.monitor_mode = transfer_training.monitor(config)
         self.pools = {
             name: ImagePool(config.loss.pool, (config.run.seed, number))
             for number, name in enumerate(DISCRIMINATORS)
@@ -132,7 +131,7 @@ class PonaTrainer:
 
     def _discriminator_step(self, name: str, inputs: Inputs, fake: Tensor, update: Update) -> Tensor:
         """Update one discriminator with real pairs and, out of its pool, generated ones; return its loss."""
-        shown = self.pools[name].query(self._pair(name, inputs, fake))
+        shown = self.pools[name].query(self._pair(name, inputs, fake), update.place.rank)
         with update.autocast():
             real_loss = self._score(name, self._pair(name, inputs, inputs.target), True, update)
             fake_loss = self._score(name, shown, False, update)
@@ -156,7 +155,7 @@ class PonaTrainer:
     def state(self) -> dict[str, Any]:
         """Return what a resume needs beyond networks and optimizers: the pools and where their draws stand.
 
-        Of several processes each has pools of its own; a resume point holds the leader's, which then serve all.
+        Of several processes each has pools of its own, and a resume point holds those of each.
         """
         return {name: pool.state() for name, pool in self.pools.items()}
 
@@ -167,22 +166,19 @@ class PonaTrainer:
 
     def train_dataset(self) -> Any:
         """Return the training pairs; each item is a dict as ``step`` wants it, without the batch axis."""
-        return transfer_data.train_dataset(self.config.data, seed=self.config.run.seed)
+        return transfer_training.train_dataset(self.config)
 
     def validation_dataset(self) -> Any:
         """Return the validation pairs."""
-        return transfer_data.validation_dataset(self.config.data, seed=self.config.run.seed)
+        return transfer_training.validation_dataset(self.config)
 
     def evaluate(self, network: nn.Module, loader: Any) -> list[Result]:
         """Return the scores of what ``network`` generates."""
-        draw = transfer_training.generate(network)
-        return transfer_scores.evaluate(draw, loader, self.config.data, self.config.test)
+        return transfer_training.score(network, loader, self.config)
 
     def samples(self, network: nn.Module, dataset: Any) -> dict[str, np.ndarray]:
         """Return pictures (RGB uint8) of some validation pairs."""
-        from fastpose.training import transfer_pictures
-
-        return transfer_pictures.samples(network, self.config, dataset)
+        return transfer_training.samples(network, self.config, dataset)
 
 
 SYSTEM = System(

@@ -123,6 +123,8 @@ class PonaConfig:
 
     def __post_init__(self) -> None:
         transfer_training.check_size(self.data, 4, "the networks halve them twice")
+        if {self.appearance.name, self.pose.name} != {"none"}:
+            transfer_training.check_smallest(self.data, 8, "the discriminators mirror margins at a quarter of the size")
         transfer_training.decay_epochs(self.schedule, self.run.epochs)
         if self.loss.ratio > 1 and self.run.accumulate > 1:
             raise ValueError(f"loss.ratio: expected 1 with run.accumulate={self.run.accumulate}, got {self.loss.ratio}")

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastpose.training import systems
+from fastpose.training import files, systems, transfer_guides
 from fastpose.training.config import load_recipe
 from fastpose.training.transfer_guides import PHOTOS, Guides, Target
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fastpose.training.systems import System
+    from fastpose.training.transfer_inference import PoseTransfer
 
 AnyPath = str | Path
+
+_FREE = ("run.", "data.palette", "data.tolerance")
+"""What overrides may reach where weights draw persons: the rest would show them what they were not trained with."""
 
 
 def predict(
@@ -36,20 +42,25 @@ def predict(
         weights: a .safetensors file that a training run wrote.
         inputs: photographs, and folders of them. Each whole photograph is taken as one person's crop.
         out: folder of the pictures, ``<name>.png`` each, or ``<name>-2.png`` and so on where that file exists already.
-        save_keypoints: also write key points and scores of all photographs as JSON.
+        save_keypoints: also write key points and scores of all photographs as JSON; must not exist.
         overrides: ``key=value`` texts over the configuration of the weights, such as ``test.flip=no``.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence about the weights or a photograph.
+        ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then.
     """
-    from fastpose.data.images import read_image
+    from fastpose.data.images import read_image, verify_image
     from fastpose.training import distributed
     from fastpose.visual.grids import save_image
     from fastpose.visual.skeletons import draw_skeleton
 
     photos = find_photos(inputs)
+    if save_keypoints is not None:
+        check_new(save_keypoints, folders=(out,))
     system, config, network = open_weights(recipe, weights, overrides)
     estimator = systems.estimator(system, network.to(distributed.choose_device(config.run.device)), config)
+    _check_finite(network, weights)
+    for photo in photos:
+        verify_image(photo)
     Path(out).mkdir(parents=True, exist_ok=True)
     names = Names(Path(out), photos)
     written, rows = [], []
@@ -60,7 +71,7 @@ def predict(
         written.append(save_image(names.free(f"{photo.stem}.png"), picture))
         rows.append(_row(photo, image, estimate, estimator.skeleton))
     if save_keypoints is not None:
-        Path(save_keypoints).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        files.publish(Path(save_keypoints), json.dumps(rows, indent=1) + "\n")
     return written
 
 
@@ -84,7 +95,8 @@ def transfer(
 
     Of each photograph: ``<photo>_<target>.png`` for every target, ``<photo>_sheet.png`` (source, target, generated
     side by side) and, where there are several targets, the same as a film: ``<photo>.mp4`` and ``<photo>.gif``. An
-    existing file is never overwritten: names are numbered. Images have the size that the network was trained with.
+    existing file is never overwritten: all files of a photograph are numbered then. Images have the size that the
+    network was trained with.
 
     Args:
         recipe: refuse weights of another recipe; None takes whatever the weights are.
@@ -100,16 +112,16 @@ def transfer(
         target_maps: for these weights: images of what is to be drawn, and folders of them.
         letters, font: for weights guided by skeletons: letters of a .ttf file to draw.
         explain: also draw what the network does with the first photograph and target.
-        overrides: ``key=value`` texts over the configuration of the weights, such as ``run.device=cpu``.
+        overrides: ``key=value`` texts over the configuration of the weights: ``run.*``, ``data.palette`` and
+            ``data.tolerance``.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence about the weights, a photograph, or the guide that is missing.
+        ValueError, FileNotFoundError: one sentence about the weights, a photograph, or the guide that is missing;
+            nothing is drawn then.
 
     Warns:
         UserWarning: this OpenCV writes no MP4 files.
     """
-    from fastpose.training import distributed, transfer_guides
-
     guides = Guides(
         _paths(poses),
         _path(keypoints),
@@ -120,45 +132,74 @@ def transfer(
         _path(font),
     )
     photos = find_photos(inputs)
-    system, config, network = open_weights(recipe, weights, overrides)
-    drawer = systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
+    drawer = open_transfer(recipe, weights, overrides)
     targets, source_of = transfer_guides.reader(drawer, guides)
+    sources = _sources(drawer, photos, source_of, targets)
     names = Names(Path(out), photos)
     written = []
-    for photo in photos:
-        written += _drawn(drawer, photo, source_of, targets, names, explain=explain and photo == photos[0])
+    for index, (photo, source) in enumerate(zip(photos, sources, strict=True)):
+        written += _drawn(drawer, photo, source, targets, names, explain=explain and index == 0)
     return written
 
 
-def open_weights(recipe: str | None, weights: str | Path, overrides: Sequence[str]) -> tuple[System, Any, Any]:
-    """Return system, configuration (overridden) and network of a weights file, which must be of ``recipe``."""
+def open_weights(
+    recipe: str | None, weights: str | Path, overrides: Sequence[str], *, only: tuple[str, ...] = ()
+) -> tuple[System, Any, Any]:
+    """Return system, configuration (overridden) and network of a weights file, which must be of ``recipe``.
+
+    ``only``: what the keys of overrides begin with that may change something; empty allows all but ``model.*``.
+    """
     from fastpose.training.config import apply_overrides, differences, to_dict
 
     expected = None if recipe is None else load_recipe(recipe).name
     system, config, network = systems.load_network(weights, recipe=expected)
     changed = apply_overrides(config, overrides, expected or "")
-    fixed = [key for key in differences(to_dict(config), to_dict(changed)) if key.startswith("model.")]
+    keys = list(differences(to_dict(config), to_dict(changed)))
+    fixed = [key for key in keys if key.startswith("model.")]
     if fixed:
         raise ValueError(f"{fixed[0]}: the weights {weights} fix the network; leave this override out")
+    other = [key for key in keys if only and not key.startswith(only)]
+    if other:
+        raise ValueError(
+            f"{other[0]}: the training of {weights} fixed it; leave this override out (run.*, data.palette and "
+            "data.tolerance may change)"
+        )
     return system, changed, network
+
+
+def open_transfer(recipe: str | None, weights: str | Path, overrides: Sequence[str]) -> PoseTransfer:
+    """Return what draws persons with a weights file of ``recipe``, on the device that its section ``run`` names.
+
+    Overrides reach what the training did not fix: the section ``run``, and the colours of the maps given now.
+    """
+    from fastpose.training import distributed
+
+    system, config, network = open_weights(recipe, weights, overrides, only=_FREE)
+    return systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
 
 
 def find_photos(inputs: Sequence[str | Path]) -> list[Path]:
     """Return the files named, and the photographs of the folders named, in order."""
-    photos: list[Path] = []
-    for path in map(Path, inputs):
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTOS)
-            if not inside:
-                raise FileNotFoundError(f"folder {path}: no image in it; expected {', '.join(PHOTOS)} files")
-            photos += inside
-        elif path.is_file():
-            photos.append(path)
-        else:
-            raise FileNotFoundError(f"image {path}: no such file")
+    photos = [
+        photo
+        for path in map(Path, inputs)
+        for photo in ([path] if path.is_file() else transfer_guides.find_files(path, PHOTOS, "image"))
+    ]
     if not photos:
         raise ValueError("predict: no image given; name files or folders")
     return photos
+
+
+def check_new(path: str | Path, *, folders: Sequence[str | Path] = ()) -> None:
+    """Raise ``ValueError`` where a file is there already, or nowhere could it go but into a folder that will be made.
+
+    ``folders``: those that will be made.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise ValueError(f"{path}: exists already; name another file")
+    if not path.parent.is_dir() and path.parent.resolve() not in [Path(folder).resolve() for folder in folders]:
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it or name another file")
 
 
 class Names:
@@ -175,13 +216,19 @@ class Names:
 
     def free(self, name: str) -> Path:
         """Return the path of ``name``, or ``<stem>-2<suffix>`` and so on where that file exists; it is taken then."""
-        wanted = Path(name)
-        target, number = self.folder / wanted, 1
-        while target.resolve() in self._taken or target.exists() or target.is_symlink():
+        return self.together([name])[0]
+
+    def together(self, names: Sequence[str]) -> list[Path]:
+        """Return the paths of files that belong together: all of one number, the first with which none exists."""
+        number, paths = 1, [self.folder / name for name in names]
+        while any(map(self._is_taken, paths)):
             number += 1
-            target = self.folder / f"{wanted.stem}-{number}{wanted.suffix}"
-        self._taken.add(target.resolve())
-        return target
+            paths = [self.folder / f"{Path(name).stem}-{number}{Path(name).suffix}" for name in names]
+        self._taken |= {path.resolve() for path in paths}
+        return paths
+
+    def _is_taken(self, path: Path) -> bool:
+        return path.resolve() in self._taken or path.exists() or path.is_symlink()
 
 
 def _path(value: AnyPath | None) -> Path | None:
@@ -190,6 +237,13 @@ def _path(value: AnyPath | None) -> Path | None:
 
 def _paths(values: AnyPath | Iterable[AnyPath]) -> tuple[Path, ...]:
     return (Path(values),) if isinstance(values, (str, Path)) else tuple(map(Path, values))
+
+
+def _check_finite(network: nn.Module, weights: str | Path) -> None:
+    """Raise for a network that diverged: what it finds are no key points, and nothing would tell."""
+    broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"weights {weights}: {broken[0]} holds NaN or infinite values; take other weights")
 
 
 def _row(photo: Path, image: np.ndarray, estimate: Any, skeleton: Any) -> dict[str, Any]:
@@ -209,44 +263,55 @@ def _row(photo: Path, image: np.ndarray, estimate: Any, skeleton: Any) -> dict[s
 # ------------------------------------------------------------------------------------------------------- pose transfer
 
 
+def _sources(drawer: PoseTransfer, photos: Sequence[Path], source_of: Any, targets: Sequence[Target]) -> list[Any]:
+    """Return the guide of each photograph; whatever is wrong with one of them or a target is raised here."""
+    from fastpose.data.images import read_image
+
+    for target in targets:
+        drawer.side(target.guide, f"target {target.name!r}")
+    sources = []
+    for photo in photos:
+        image = read_image(photo, exif="apply")
+        source = source_of(photo, image)
+        drawer.check((image.shape[0], image.shape[1]), source)
+        sources.append(source)
+    return sources
+
+
 def _drawn(
-    drawer: Any, photo: Path, source_of: Any, targets: Sequence[Target], names: Names, *, explain: bool
+    drawer: PoseTransfer, photo: Path, source: Any, targets: Sequence[Target], names: Names, *, explain: bool
 ) -> list[Path]:
     """Draw one photograph's person as each target says and write all files of it; return their paths."""
     from fastpose.data.images import read_image
+    from fastpose.visual import sequences
     from fastpose.visual.grids import save_image
 
     image = read_image(photo, exif="apply")
-    source = source_of(photo, image)
     generated = drawer(image, source, [target.guide for target in targets])
-    names.folder.mkdir(parents=True, exist_ok=True)
-    written = [
-        save_image(names.free(f"{photo.stem}_{target.name}.png"), picture)
-        for target, picture in zip(targets, generated, strict=True)
-    ]
+    pictures = dict(zip((target.name for target in targets), generated, strict=True))
     fitted = drawer.fitted(image, source)
-    shown = [drawer.picture(target.guide) for target in targets]
-    rows = [[fitted, guide, picture] for guide, picture in zip(shown, generated, strict=True)]
+    rows = [[fitted, drawer.picture(target.guide), picture] for target, picture in zip(targets, generated, strict=True)]
     titles = ("source", {"pose": "target pose"}.get(drawer.guide, "target"), "generated")
-    written += _sheet_and_film(rows, titles, photo.stem, [target.name for target in targets], names)
+    pictures["sheet"] = sequences.contact_sheet(rows, titles, list(pictures))
     if explain:
-        pictures = drawer.explain(image, source, targets[0].guide)
-        written += [save_image(names.free(f"{photo.stem}_{name}.png"), one) for name, one in pictures.items()]
-    return written
+        pictures |= drawer.explain(image, source, targets[0].guide)
+    films = [f"{photo.stem}.gif", f"{photo.stem}.mp4"] if len(rows) > 1 else []
+    paths = names.together([*(f"{photo.stem}_{name}.png" for name in pictures), *films])
+    names.folder.mkdir(parents=True, exist_ok=True)
+    written = [save_image(path, picture) for path, picture in zip(paths, pictures.values(), strict=False)]
+    return written + (_films(paths[-2:], rows) if films else [])
 
 
-def _sheet_and_film(
-    rows: Sequence[Any], titles: Sequence[str], stem: str, captions: Sequence[str], names: Names
-) -> list[Path]:
-    """Write the contact sheet and, of several rows, the film as MP4 and GIF."""
-    from fastpose.visual import grids, sequences
+def _films(paths: Sequence[Path], rows: Sequence[Any]) -> list[Path]:
+    """Write the rows as a film, GIF and MP4; return the paths of what this OpenCV can write."""
+    from fastpose import skeletons
+    from fastpose.visual import sequences
+    from fastpose.visual.skeletons import limb_colours
 
-    written = [grids.save_image(names.free(f"{stem}_sheet.png"), sequences.contact_sheet(rows, titles, captions))]
-    if len(rows) > 1:
-        film = sequences.frames(rows)
-        written.append(sequences.save_gif(names.free(f"{stem}.gif"), film))
-        try:
-            written.append(sequences.save_video(names.free(f"{stem}.mp4"), film))
-        except ValueError as error:
-            warnings.warn(str(error), stacklevel=2)
+    film = sequences.frames(rows)
+    written = [sequences.save_gif(paths[0], film, keep=((255, 255, 255), *limb_colours(skeletons.OPENPOSE)))]
+    try:
+        written.append(sequences.save_video(paths[1], film))
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=2)
     return written

@@ -15,9 +15,8 @@ from fastpose.data.loading import create_loader
 from fastpose.metrics import reid as scores
 from fastpose.models.reid import Embedder
 from fastpose.nn import backbones
-from fastpose.training import reid_data
+from fastpose.training import reid_data, schedules
 from fastpose.training.reid_config import ReidConfig, ReidOptimizerConfig
-from fastpose.training.sagan import CosineSchedule
 from fastpose.training.systems import System
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, config: ReidConfig) -> LRS
     """Return the schedule, to be stepped once per epoch."""
     schedule = config.schedule
     if schedule.name == "cosine":
-        return CosineSchedule(optimizer, max(config.run.epochs, 1))
+        return schedules.cosine(optimizer, max(config.run.epochs, 1))
     milestones = list(schedule.milestones) if schedule.name == "milestones" else []
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=milestones, gamma=schedule.factor)
 

@@ -23,6 +23,9 @@ from fastpose.training.files import sha256
 MANIFEST = "manifest.jsonl"
 """File of a mixed training set that says which images are real; `augment.market` writes it."""
 
+UNFINISHED = "unfinished.txt"
+"""File that lies in a mixed training set until every image is written."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DISTRACTOR, JUNK = 0, -1
 _IDENTITY = re.compile(r"(-1|\d+)_")
@@ -99,9 +102,16 @@ def _required(root: str, kind: str, key: str) -> Path:
     return found
 
 
+def check_finished(root: Path) -> None:
+    """Raise where ``fastpose augment`` was interrupted: a part of the images would train in place of the whole."""
+    if (root / UNFINISHED).exists():
+        raise ValueError(f"{root}: fastpose augment did not finish this set; remove the folder and write it anew")
+
+
 def train_photos(config: ReidDataConfig) -> list[Photo]:
     """Return the training images of known persons; with ``only_real``, those that the manifest calls real."""
     path = _required(config.root, "train", "data.root")
+    check_finished(path.parent)
     photos = [photo for photo in read_folder(path) if photo.identity > 0]
     if not config.only_real:
         return photos

@@ -10,7 +10,7 @@ from fastpose.training.config import Recipe
 from fastpose.training.distributed import World
 
 # How long, how often and where: what a resume may change without changing what the next step computes. A folder may
-# have moved; the data set in it is compared by itself. A cosine schedule ends at the new ``run.epochs``.
+# have moved; the data set in it is compared by itself. A schedule that falls ends at the new ``run.epochs``.
 _FREE = frozenset(
     f"run.{name}"
     for name in (
@@ -22,6 +22,7 @@ _FREE = frozenset(
         "checkpoint_every",
         "checkpoint_steps",
         "evaluate_every",
+        "start",
         "workers",
         "device",
         "timeout_minutes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fastpose import losses, models, ops
-from fastpose.training import distributed, pose_data, pose_scores
+from fastpose.training import distributed, pose_data, pose_scores, schedules
 from fastpose.training.estimation import InferenceConfig, PoseEstimator
 from fastpose.training.sagan_config import NetworkOptimizerConfig, SaganConfig, ScheduleConfig
 from fastpose.training.systems import System
@@ -64,36 +63,11 @@ def build_optimizer(network: nn.Module, config: NetworkOptimizerConfig) -> torch
 def build_scheduler(optimizer: torch.optim.Optimizer, config: ScheduleConfig, epochs: int) -> LRScheduler:
     """Return the schedule of one optimizer, to be stepped once per epoch."""
     if config.name == "cosine":
-        return CosineSchedule(optimizer, max(epochs, 1))
+        return schedules.cosine(optimizer, max(epochs, 1))
     milestones, factor = _SCHEDULES.get(config.name, (config.milestones, config.factor))
     if config.name == "constant":
         milestones = ()
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=list(milestones), gamma=factor)
-
-
-class CosineSchedule(LRScheduler):
-    """Half a cosine from the base rate at epoch 0 to zero at epoch ``T_max`` and after.
-
-    In closed form, and ``T_max`` is that of the configuration in use: a run resumed with other epochs goes on where
-    its new curve is at that epoch, instead of climbing again.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, T_max: int) -> None:
-        self.T_max = T_max
-        super().__init__(optimizer)
-
-    def get_lr(self) -> list[float | Tensor]:
-        """Return the rate of each parameter group at ``last_epoch``."""
-        factor = (1 + math.cos(math.pi * min(self.last_epoch, self.T_max) / self.T_max)) / 2
-        return [rate * factor for rate in self.base_lrs]
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back the epoch; where the saved curve was another one, also set the rates of this one."""
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "T_max"})
-        if state_dict.get("T_max") != self.T_max:
-            self._last_lr = self.get_lr()
-            for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-                group["lr"] = rate
 
 
 class SaganTrainer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,14 +72,16 @@ def transfer(system: System, network: nn.Module, config: Any) -> Any:
 
 
 def transfers(weights: str | Path) -> bool:
-    """Whether a weights file is of a system that transfers poses; False for a file that cannot be read as weights."""
+    """Whether a weights file is of a system that transfers poses, by its header; raises as ``load_network``."""
     from fastpose.training import checkpoint
 
     try:
-        name = checkpoint.read_about(weights).get("system")
+        about = checkpoint.read_about(weights)
     except (OSError, ValueError):
-        return False  # whoever loads the file says what is wrong with it
-    return name in _MODULES and get(name).transfer is not None
+        about = {}
+    if not about:
+        about = checkpoint.load_weights(weights)[1]  # knows best what is wrong with the file
+    return _named(weights, about).transfer is not None
 
 
 def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System, Any, nn.Module]:
@@ -95,14 +97,19 @@ def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System
     from fastpose.training.config import from_dict
 
     state, manifest = checkpoint.load_weights(path, recipe=recipe)
-    name = manifest.get("system")
-    if name not in _MODULES or not isinstance(manifest.get("config"), dict):
-        raise ValueError(
-            f"checkpoint {path}: names no system and configuration (system {name!r}); "
-            "expected weights that fastpose train wrote"
-        )
-    system = get(name)
+    system = _named(path, manifest)
     config: Any = from_dict(system.config, manifest["config"], recipe=str(manifest.get("recipe", "")))
     network = system.network(config)
     checkpoint.load_into(network, state, source=path, manifest=manifest)
     return system, config, network.eval()
+
+
+def _named(path: str | Path, about: Mapping[str, Any]) -> System:
+    """Return the system that a weights file names; ``ValueError`` where it names none, or no configuration."""
+    name = about.get("system")
+    if name not in _MODULES or not isinstance(about.get("config"), dict):
+        raise ValueError(
+            f"checkpoint {path}: names no system and configuration (system {name!r}); "
+            "expected weights that fastpose train wrote"
+        )
+    return get(str(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from fastpose import _checks, data, ops
 
 PARTS = 16
 """Parts of a semantic map: the published maps have 16 colours, of which label 0 is the background."""
+
+_log = logging.getLogger("fastpose.training")
 
 POSE_MAPS = ("gaussian_rounded", "binary", "gaussian", "wide")
 
@@ -172,14 +175,19 @@ def source(config: TransferDataConfig, purpose: str) -> Any:
     """Return the pairs of the data set for "train" or "validation"."""
     chosen = {key: image_size(config) if key == "size" else getattr(config, key) for key in _KINDS[config.name].options}
     # Empty texts and no holdout leave the data set's own.
-    given = {key: value for key, value in chosen.items() if value not in ("", 0.0)}
+    given = {key: value for key, value in chosen.items() if value != "" and not (key == "holdout" and value == 0)}
     return data.create(config.name, config.root or None, split_name(config, purpose), **given)
 
 
 def train_dataset(config: TransferDataConfig, seed: int) -> Dataset[dict[str, Tensor]]:
-    """Return the training pairs; a person or font of the validation pairs among them is an error."""
+    """Return the training pairs; a person or font of the validation pairs among them is an error.
+
+    One split for both is the user's own wish, and is said in the log.
+    """
     train = source(config, "train")
-    if split_name(config, "train") != split_name(config, "validation"):
+    if split_name(config, "train") == split_name(config, "validation"):
+        _log.warning("data: split %r is trained and validated on alike; its scores are no test", train.split)
+    else:
         data.pairs.check_disjoint(train, source(config, "validation"))
     return _dataset(train, config, seed, samples_per_epoch=config.samples_per_epoch, flip=config.flip)
 

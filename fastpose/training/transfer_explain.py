@@ -19,7 +19,12 @@ SHOWN = ("neck", "r_wrist", "l_wrist", "r_ankle", "l_ankle")
 """Joints of the target pose whose places in the attention maps are shown."""
 
 _ATTENTION_STRIDE = 4  # of the attended maps of system 001
-_WORDS = {"image": "image code", "pose": "pose code"}
+_WORDS = {
+    "image": "image code",
+    "pose": "pose code",
+    "self": "self-attention",
+    "cross": "cross-modal attention",
+}
 
 
 def explain(network: nn.Module, inputs: Inputs, keypoints: Any = None, visibility: Any = None) -> dict[str, np.ndarray]:
@@ -61,7 +66,7 @@ def _stages(seen: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _described(step: str) -> str:
-    """Return words for "blocks.0.image", "blocks.0.pose" or "gates.4"."""
+    """Return words for "blocks.0.image", "blocks.0.pose", "blocks.0.self" or "gates.4"."""
     kind, number, *what = step.split(".")
     if kind == "blocks" and what:
         return f"block {int(number) + 1}, {_WORDS.get(what[0], what[0])}"
@@ -73,19 +78,28 @@ def _attention(
 ) -> np.ndarray | None:
     """Return where the places of some joints look in each attention module, or None without either."""
     from fastpose.visual.heatmaps import attention_grid
+    from fastpose.visual.transfer import pose_picture
 
     names, cells = _cells(np.asarray(keypoints), np.asarray(visibility), image.shape)
     maps = models.attention_maps(network, pair, torch.tensor(cells)) if names else {}
     if not maps:
         return None
-    rows = []
+    pose = pose_picture(keypoints, visibility, image.shape[:2])
+    captions, rows = [name.replace("_", " ") for name in names], []
     for module, weights in maps.items():
-        _, number, kind = [*module.split("."), ""][:3]
-        title = f"{int(number) + 1} {kind}" if number.isdigit() else module
-        captions = [f"{title}: {name.replace('_', ' ')}" for name in names]
         # What is above a map's mean: a place that looks everywhere alike would else be as bright as one that does not.
         shown = (weights[0] - weights[0].mean((1, 2), keepdim=True)).clamp(min=0).float().cpu().numpy()  # (P, h, w)
-        rows.append(attention_grid(image, shown, cells, captions=captions, columns=len(names), tile=288))
+        picture = attention_grid(
+            image,
+            shown,
+            cells,
+            captions=captions,
+            columns=len(names) + 1,
+            tile=288,
+            heading=f"{_described(module)}: where joints look",
+            first=(pose, "target pose"),
+        )
+        rows.append(picture)
     return np.concatenate(rows)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastpose.data import geometry, transforms
+from fastpose.data.keypoint_files import LEAST_SCORE
 from fastpose.training import transfer_data
 from fastpose.training.transfer_data import TransferDataConfig
 
@@ -58,11 +59,7 @@ class Fit:
         frame = transfer_data.image_size(config)
         if tuple(size) == frame:
             return cls(size, frame, frame[1], frame[1])
-        if min(size) < LEAST_SIDE or max(size) > MOST_ASPECT * min(size):
-            raise ValueError(
-                f"image of {size[1]} x {size[0]} pixels: expected sides from {LEAST_SIDE} pixels on, none of them more "
-                f"than {MOST_ASPECT} times the other; cut it round the person"
-            )
+        _check_shape(size)
         share = _PERSON_COLUMNS.get(config.name, 1.0) if frame[0] == frame[1] else 1.0
         width = max(1, round(size[1] * frame[0] / size[0]))
         return cls(size, frame, width, min(width, round(frame[1] * share)))
@@ -112,6 +109,15 @@ class Fit:
         return np.pad(scaled, ((0, 0), (self.left, right), (0, 0)), constant_values=beside)
 
 
+def _check_shape(size: tuple[int, int]) -> None:
+    """Raise for an image that could show nobody."""
+    if min(size) < LEAST_SIDE or max(size) > MOST_ASPECT * min(size):
+        raise ValueError(
+            f"image of {size[1]} x {size[0]} pixels: expected sides from {LEAST_SIDE} pixels on, none of them more "
+            f"than {MOST_ASPECT} times the other; cut it round the person"
+        )
+
+
 def _resize(image: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
     """Return an image uint8 (h, w, C) as (*size, C); one of that size already is not resampled.
 
@@ -146,6 +152,10 @@ class BoxFit:
         """Return the fit of a pose with joints."""
         points = np.asarray(pose.keypoints, np.float64)[_known(pose)]
         low, high = points.min(0), points.max(0)
+        if (high - low).max() < 1:
+            raise ValueError(
+                f"pose {pose.name!r}: all its joints lie at ({low[0]:.0f}, {low[1]:.0f}); expected those of a person"
+            )
         frame = transfer_data.image_size(config)
         return cls(frame, geometry.fit_matrix(np.concatenate([low, high - low + 1]), _MARGIN, frame))
 
@@ -169,6 +179,7 @@ def fit_photo(size: tuple[int, int], config: TransferDataConfig, pose: Pose | No
     in training; else the middle of the photograph, see `Fit.of`. What has the frame's size is cut already.
     """
     if pose is not None and tuple(size) != transfer_data.image_size(config) and _shows_person(pose, config):
+        _check_shape(size)
         return BoxFit.of(pose, config)
     return Fit.of(size, config)
 
@@ -192,6 +203,35 @@ def fit_pose(pose: Pose, config: TransferDataConfig) -> Fit | BoxFit:
             "fastpose predict --save-keypoints wrote"
         )
     return Fit.of(size, config)
+
+
+def check_own(pose: Pose, argument: str, size: tuple[int, int] | None = None) -> None:
+    """Raise where a pose has no joint, or counts the pixels of another image than the one it belongs to.
+
+    ``size`` (h, w) is that of its photograph; None takes what the pose says.
+    """
+    points = np.asarray(pose.keypoints)[_known(pose)]
+    if not len(points):
+        raise ValueError(
+            f"{argument}: no joint of pose {pose.name!r} is known (none scored at least {LEAST_SCORE}); take a "
+            "photograph or key points that show the person"
+        )
+    if size is not None and pose.size is not None and tuple(pose.size) != tuple(size):
+        raise ValueError(
+            f"{argument}: pose {pose.name!r} is of an image of {pose.size[1]} x {pose.size[0]} pixels, the photograph "
+            f"has {size[1]} x {size[0]}; find the key points of this photograph"
+        )
+    image = pose.size if size is None else size
+    if image is not None and not transforms.inside(points, image).any():
+        raise ValueError(
+            f"{argument}: no joint of pose {pose.name!r} lies in the photograph of {image[1]} x {image[0]} pixels; "
+            "find the key points of this photograph"
+        )
+    if size is not None and pose.size is None and (points > np.array([size[1], size[0]])).any():
+        raise ValueError(
+            f"{argument}: the joints of pose {pose.name!r} reach ({points[:, 0].max():.0f}, {points[:, 1].max():.0f}), "
+            f"beyond the photograph of {size[1]} x {size[0]}; find the key points of this photograph"
+        )
 
 
 def _published_size(points: np.ndarray, config: TransferDataConfig) -> tuple[int, int]:

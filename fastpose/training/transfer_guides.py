@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastpose.training.transfer_frame import check_own
 
 if TYPE_CHECKING:
     from fastpose.data.keypoint_files import Pose
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
 PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 TABLES = (".json", ".csv")
 
-LEAST_SCORE = 0.1
-"""A joint that a pose network is less sure of is missing."""
+PICTURES = ("sheet", "features", "gates", "attention")
+"""What is drawn of a photograph beside its targets, by the names of the files."""
+
+_NOT_IN_NAMES = '/\\:*?"<>|'  # here or on other systems
+_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class PoseReader:
         self._file = keypoints
         self._weights = weights
         self._device = device
-        self._known = [] if keypoints is None else keypoint_files.read(keypoints, minimum_score=LEAST_SCORE)
+        self._known = [] if keypoints is None else keypoint_files.read(keypoints)
         self._estimator: Any = None
 
     def of(self, photo: Path, image: np.ndarray | None = None) -> Pose:
@@ -109,12 +115,22 @@ class PoseReader:
 
         poses: list[Pose] = []
         for path in paths:
-            for file in _files(path, (*TABLES, *PHOTOS), "--pose"):
+            for file in find_files(path, (*TABLES, *PHOTOS), "--pose"):
                 if file.suffix.lower() in TABLES:
-                    poses += [_sized(pose) for pose in keypoint_files.read(file, minimum_score=LEAST_SCORE)]
+                    poses += [_sized(pose) for pose in keypoint_files.read(file)]
                 else:
-                    poses.append(_sized(self.of(file), file))
+                    poses.append(self._photographed(file))
         return poses
+
+    def _photographed(self, photo: Path) -> Pose:
+        """Return the pose of a photograph that is a target; raises where the key points are of another image."""
+        from fastpose.data.images import read_image
+
+        image = read_image(photo, exif="apply")
+        pose = self.of(photo, image)
+        size = (image.shape[0], image.shape[1])
+        check_own(pose, f"--pose {photo}", size)
+        return replace(pose, size=size)
 
     def _seen(self, photo: Path, image: np.ndarray | None) -> Pose:
         from fastpose.data.images import read_image
@@ -140,17 +156,17 @@ def pose_of(name: str, estimate: Any, skeleton: Any, shape: Sequence[int]) -> Po
     from fastpose import skeletons
     from fastpose.data import joints, keypoint_files
 
-    sure = (estimate.scores[0] >= LEAST_SCORE).astype(np.float32)
+    sure = (estimate.scores[0] >= keypoint_files.LEAST_SCORE).astype(np.float32)
     points, visibility = joints.convert(estimate.keypoints[0], sure, skeleton, skeletons.OPENPOSE)
     return keypoint_files.Pose(name, points, visibility, (int(shape[0]), int(shape[1])))
 
 
-def _sized(pose: Pose, photo: Path | None = None) -> Pose:
+def _sized(pose: Pose) -> Pose:
     """Return a pose with the size of its image, read from the image where that is on the disk and the pose lacks it."""
     from fastpose.data.images import read_image
 
-    path = Path(pose.name) if photo is None else photo
-    if pose.size is not None or path.suffix.lower() not in PHOTOS or not path.is_file():
+    path = Path(pose.name)
+    if pose.size is not None or path.suffix.lower() not in PHOTOS or not os.path.isfile(path):  # of any name
         return pose
     height, width = read_image(path, exif="apply").shape[:2]
     return replace(pose, size=(height, width))
@@ -177,8 +193,11 @@ def _key(path: Path, parts: int | None) -> Any:
     return path.stem if parts == 0 else path.parts[-parts:] if parts else path.parts
 
 
-def _files(path: Path, suffixes: Sequence[str], argument: str) -> list[Path]:
-    """Return a file, or those of a folder with the first suffixes that occur in it: tables before photographs."""
+def find_files(path: Path, suffixes: Sequence[str], argument: str) -> list[Path]:
+    """Return a file, or those of a folder with one of the suffixes, sorted: where there are tables, these alone.
+
+    ``FileNotFoundError`` where there is none, ``ValueError`` for a file of another suffix; both name ``argument``.
+    """
     if path.is_file():
         if path.suffix.lower() not in suffixes:
             raise ValueError(f"{argument} {path}: expected a file that ends in {', '.join(suffixes)}, or a folder")
@@ -188,7 +207,8 @@ def _files(path: Path, suffixes: Sequence[str], argument: str) -> list[Path]:
     inside = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in suffixes)
     tables = [file for file in inside if file.suffix.lower() in TABLES]
     if not inside:
-        raise FileNotFoundError(f"{argument} {path}: nothing in this folder; expected {', '.join(suffixes)} files")
+        what = "no image" if not set(TABLES) & set(suffixes) else "nothing"
+        raise FileNotFoundError(f"{argument} {path}: {what} in it; expected {', '.join(suffixes)} files")
     return tables or inside
 
 
@@ -208,18 +228,35 @@ def reader(drawer: PoseTransfer, guides: Guides) -> tuple[list[Target], Callable
     chosen = _KINDS[drawer.guide]
     useless = [name for name in guides.named() if name not in chosen.takes]
     if useless:
-        options = ", ".join(_option(name) for name in chosen.takes)
+        options = ", ".join(option(name) for name in chosen.takes)
         raise ValueError(
-            f"{_option(useless[0])}: of no use to a generator guided by {_WORDS[drawer.guide]}; it takes {options}"
+            f"{option(useless[0])}: of no use to a generator guided by {_WORDS[drawer.guide]}; it takes {options}"
         )
     poses = PoseReader(guides.keypoints, guides.pose_weights, drawer.device)
     targets = chosen.targets(drawer, guides, poses)
     if not targets:
         raise ValueError(f"predict: nothing says what to draw; {chosen.wanted}")
-    return targets, lambda photo, image: chosen.source(drawer, guides, poses, photo, image)
+    return _distinct(targets), lambda photo, image: chosen.source(drawer, guides, poses, photo, image)
 
 
-def _option(name: str) -> str:
+def _distinct(targets: Sequence[Target]) -> list[Target]:
+    """Return targets whose names make different file names, none of them that of another picture of ours."""
+    taken, named = set(PICTURES), []
+    for target in targets:
+        clean = "".join(
+            letter if letter.isprintable() and letter not in _NOT_IN_NAMES else "_" for letter in target.name
+        )
+        name, number = clean[:_LONGEST], 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{clean[:_LONGEST]}-{number}"
+        taken.add(name.lower())
+        named.append(replace(target, name=name))
+    return named
+
+
+def option(name: str) -> str:
+    """Return what the command line calls one of `Guides`."""
     return "--" + {"poses": "pose", "target_maps": "target-map"}.get(name, name.replace("_", "-"))
 
 
@@ -234,7 +271,7 @@ def _pose_source(drawer: PoseTransfer, guides: Guides, poses: PoseReader, photo:
 
 
 def _part_targets(drawer: PoseTransfer, guides: Guides, poses: PoseReader) -> list[Target]:
-    files = [file for path in guides.target_maps for file in _files(path, PHOTOS, "--target-map")]
+    files = [file for path in guides.target_maps for file in find_files(path, PHOTOS, "--target-map")]
     return [Target(file.stem, read_parts(file, drawer.data)) for file in files]
 
 
@@ -246,12 +283,26 @@ def read_parts(path: str | Path, config: TransferDataConfig) -> np.ndarray:
     """Return a map of parts as labels, uint8 (H, W), by the colours that the network was trained with."""
     from fastpose.data import semantic
 
-    if config.palette == "auto":
+    try:
+        return semantic.read_map(path, palette=colours(config.palette), tolerance=config.tolerance)
+    except ValueError as error:
+        sentence, divided, advice = str(error).partition("; pass ")  # as for data sets, whose options have no section
+        if not divided:
+            raise
+        advice = advice.removeprefix("palette=auto, ").replace("palette=", "data.palette=")
+        raise ValueError(f"{sentence}; pass {advice.replace('tolerance', 'data.tolerance=')}") from None
+
+
+def colours(palette: str) -> tuple[tuple[int, int, int], ...]:
+    """Return the colours of parts that ``data.palette`` names, background first; ``ValueError`` for "auto"."""
+    from fastpose.data import semantic
+
+    if palette == "auto":
         raise ValueError(
-            "data.palette: these weights were trained with the colours found in their maps; name them in their order, "
+            "data.palette=auto: means the colours found in the maps of the training; name them in their order, "
             "background first and the others sorted, such as data.palette=000000,104e8b"
         )
-    return semantic.read_map(path, palette=semantic.find_palette(config.palette, ()), tolerance=config.tolerance)
+    return semantic.find_palette(palette, ())
 
 
 def _map_of(named: Path | None, photo: Path) -> Path:
@@ -259,7 +310,7 @@ def _map_of(named: Path | None, photo: Path) -> Path:
     if named is None:
         raise ValueError(f"photograph {photo}: no map of what it shows; pass --source-map PNG")
     if not named.is_dir():
-        return _files(named, PHOTOS, "--source-map")[0]
+        return find_files(named, PHOTOS, "--source-map")[0]
     found = [file for file in sorted(named.iterdir()) if file.stem == photo.stem and file.suffix.lower() in PHOTOS]
     if not found:
         raise FileNotFoundError(f"--source-map {named}: no image named {photo.stem} in this folder")
@@ -272,7 +323,7 @@ def _letter_targets(drawer: PoseTransfer, guides: Guides, poses: PoseReader) -> 
     if bool(guides.letters) != (guides.font is not None):
         missing = "--font" if guides.letters else "--letters"
         raise ValueError(f"{missing}: expected with {'--letters' if guides.letters else '--font'}; give both")
-    files = [file for path in guides.target_maps for file in _files(path, PHOTOS, "--target-map")]
+    files = [file for path in guides.target_maps for file in find_files(path, PHOTOS, "--target-map")]
     targets = [Target(file.stem, fonts.read_skeleton(file)) for file in files]
     if guides.font is not None:
         targets += [
@@ -286,7 +337,10 @@ def _letter_source(drawer: PoseTransfer, guides: Guides, poses: PoseReader, phot
 
     if guides.source_map is not None:
         return fonts.read_skeleton(_map_of(guides.source_map, photo))
-    return fonts.skeleton(drawer.fitted(image))
+    found = fonts.skeleton(drawer.fitted(image))
+    if not found.any():
+        raise ValueError(f"photograph {photo}: shows no letter; expected one in a colour on white")
+    return found
 
 
 _WORDS = {"pose": "poses", "semantic": "maps of parts", "skeleton": "skeletons of letters"}

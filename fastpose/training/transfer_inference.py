@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastpose.data import transforms
+from fastpose.models.looking import evaluating
 from fastpose.training import transfer_data
+from fastpose.training.estimation import device_of
 from fastpose.training.transfer_data import Inputs, TransferDataConfig
-from fastpose.training.transfer_frame import Fit, fit_photo, fit_pose
+from fastpose.training.transfer_frame import Fit, check_own, fit_photo, fit_pose
 
 if TYPE_CHECKING:
     from fastpose.data.keypoint_files import Pose
@@ -27,7 +28,7 @@ class PoseTransfer:
 
     Args:
         network: (image (B, 3, H, W), guides (B, 2C, H, W)) -> image (B, 3, H, W), all in [-1, 1]. It is put in
-            evaluation mode for each call and given back in the mode it had.
+            evaluation mode for each call; each of its modules is given back in the mode it had.
         config: the configuration it was trained with; its section ``data`` says size and kind of guides.
 
     Example::
@@ -52,7 +53,7 @@ class PoseTransfer:
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
-        return next(self.network.parameters()).device
+        return device_of(self.network)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,7 +78,8 @@ class PoseTransfer:
             one uint8 image per target, (H, W, 3) of the network's size.
 
         Raises:
-            ValueError: arguments of another shape, or a pose without a joint in what is shown.
+            ValueError: arguments of another shape, a pose without a joint in what is shown, a map or a skeleton of
+                background alone, or a network that gives NaN.
         """
         sides = self._sides(targets)
         parts = [
@@ -97,6 +99,11 @@ class PoseTransfer:
         if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
             raise ValueError(f"photo: expected uint8 (H, W, 3) RGB, got {_found(photo)}")
         return fit_photo(_size(photo), self.data, source if self.guide == "pose" else None).image(photo)
+
+    def check(self, size: tuple[int, int], source: Any) -> None:
+        """Raise what drawing would raise of a photograph of ``size`` (h, w) and its guide, nothing being drawn."""
+        fit_photo(size, self.data, source if self.guide == "pose" else None)
+        self.side(source, "source", size)
 
     def _sides(self, targets: Sequence[Any]) -> list[dict[str, np.ndarray]]:
         if not targets:
@@ -127,14 +134,16 @@ class PoseTransfer:
             )
         fit = Fit.of(_size(plane), self.data)
         if self.guide == "skeleton":
-            return {"skeleton": fit.lines(plane)[None]}
+            return {"skeleton": _lines(fit, plane, argument)[None]}
         if plane.max() >= transfer_data.PARTS:
             raise ValueError(f"{argument}: expected part numbers 0 to {transfer_data.PARTS - 1}, got {plane.max()}")
-        return {"labels": fit.labels(plane)}
+        labels = fit.labels(plane)
+        if not labels.any():
+            raise ValueError(f"{argument}: expected a map that shows parts, found background alone in what is shown")
+        return {"labels": labels}
 
     def _pose_side(self, pose: Pose, argument: str, size: tuple[int, int] | None) -> dict[str, np.ndarray]:
-        if size is not None:
-            _check_own(pose, argument, size)
+        check_own(pose, argument, size)
         fit = fit_pose(pose, self.data) if size is None else fit_photo(size, self.data, pose)
         points, visibility = fit.points(pose.keypoints, pose.visibility)
         if not visibility.any():
@@ -169,35 +178,25 @@ class PoseTransfer:
         inputs = self.inputs(photo, source, [target])
         return transfer_explain.explain(self.network, inputs, side.get("keypoints"), side.get("visibility"))
 
-    @torch.no_grad()
     def generate(self, inputs: Inputs) -> Tensor:
         """Return the images of a batch, uint8 (B, 3, H, W) on the CPU; the network runs in evaluation mode."""
-        was_training = self.network.training
-        self.network.eval()
-        try:
-            return transfer_data.to_bytes(self.network(inputs.source, inputs.guides)).cpu()
-        finally:
-            self.network.train(was_training)
+        with evaluating(self.network):
+            images = self.network(inputs.source, inputs.guides)
+            if not torch.isfinite(images).all():
+                raise ValueError("network: expected finite images, got NaN or infinite values; take other weights")
+            return transfer_data.to_bytes(images).cpu()
 
 
-def _check_own(pose: Pose, argument: str, size: tuple[int, int]) -> None:
-    """Raise where the pose of a photograph of ``size`` counts the pixels of another image."""
-    if pose.size is not None and tuple(pose.size) != tuple(size):
+def _lines(fit: Fit, drawing: np.ndarray, argument: str) -> np.ndarray:
+    """Return a skeleton's lines in the frame; ``ValueError`` for a picture without lines or of dark lines on light."""
+    light = float((drawing > 127).mean())
+    lines = fit.lines(drawing) if 0 < light <= 0.5 else None
+    if lines is None or not lines.any():
         raise ValueError(
-            f"{argument}: pose {pose.name!r} is of an image of {pose.size[1]} x {pose.size[0]} pixels, the photograph "
-            f"has {size[1]} x {size[0]}; find the key points of this photograph"
+            f"{argument}: expected a skeleton of light lines on dark, found {light:.0%} of the pixels light; draw what "
+            "the network is to follow, or turn dark into light"
         )
-    points = np.asarray(pose.keypoints)[np.asarray(pose.visibility) > 0]
-    if len(points) and not transforms.inside(points, size).any():
-        raise ValueError(
-            f"{argument}: no joint of pose {pose.name!r} lies in the photograph of {size[1]} x {size[0]} pixels; find "
-            "the key points of this photograph"
-        )
-    if pose.size is None and (points > np.array([size[1], size[0]])).any():
-        raise ValueError(
-            f"{argument}: the joints of pose {pose.name!r} reach ({points[:, 0].max():.0f}, {points[:, 1].max():.0f}), "
-            f"beyond the photograph of {size[1]} x {size[0]}; find the key points of this photograph"
-        )
+    return lines
 
 
 def _alike(first: Sequence[int], second: Sequence[int]) -> bool:

@@ -14,9 +14,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from fastpose import _checks, losses
 from fastpose.losses import perceptual
 from fastpose.nn import backbones
-from fastpose.training import transfer_data, transfer_scores
+from fastpose.training import schedules, transfer_data, transfer_scores
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fastpose.metrics.report import Result
     from fastpose.training.transfer_data import Inputs, TransferDataConfig
     from fastpose.training.transfer_inference import PoseTransfer
@@ -90,7 +92,7 @@ class ScheduleConfig:
 
     Attributes:
         name: "linear", constant and then linear to 0 in the last epoch (system 001), or "constant" (system 003).
-        decay_epochs: how many epochs it falls; 0 is the published share, two sevenths of ``run.epochs``.
+        decay_epochs: how many epochs it falls; 0 is the published share, two sevenths of ``run.epochs`` (none of one).
     """
 
     name: str = "linear"
@@ -99,32 +101,6 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         _checks.choice("schedule.name", self.name, ("linear", "constant"))
         not_negative("schedule.decay_epochs", self.decay_epochs)
-
-
-class LinearDecay(LRScheduler):
-    """The base rate times 1 - max(0, e + 2 - n) / (d + 1) in epoch e, counted from 0; n + d epochs in all.
-
-    As released for system 001: the rate falls from the n-th epoch on and is 0 in the last. A run resumed with other
-    epochs goes on where its new curve is at that epoch.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, epochs: int, decay: int) -> None:
-        self.curve = (epochs - decay, decay)
-        super().__init__(optimizer)
-
-    def get_lr(self) -> list[float | Tensor]:
-        """Return the rate of each parameter group at ``last_epoch``."""
-        constant, decay = self.curve
-        share = max(0.0, 1 - max(0, self.last_epoch + 2 - constant) / (decay + 1))
-        return [rate * share for rate in self.base_lrs]
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back the epoch; where the saved curve was another one, also set the rates of this one."""
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "curve"})
-        if state_dict.get("curve") != self.curve:
-            self._last_lr = self.get_lr()
-            for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-                group["lr"] = rate
 
 
 def build_optimizers(networks: dict[str, nn.Module], config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
@@ -141,7 +117,7 @@ def build_schedulers(
     if config.name == "constant":
         return {}
     decay = decay_epochs(config, epochs)
-    return {name: LinearDecay(optimizer, epochs, decay) for name, optimizer in optimizers.items()}
+    return {name: schedules.linear(optimizer, epochs, decay) for name, optimizer in optimizers.items()}
 
 
 def decay_epochs(config: ScheduleConfig, epochs: int) -> int:
@@ -159,6 +135,15 @@ def check_size(config: TransferDataConfig, multiple: int, reason: str) -> None:
     if height % multiple or width % multiple:
         raise ValueError(
             f"data.height, data.width: expected multiples of {multiple} ({reason}), got {height} x {width}; change them"
+        )
+
+
+def check_smallest(config: TransferDataConfig, smallest: int, reason: str) -> None:
+    """Raise ``ValueError`` unless the networks' images have sides of at least ``smallest`` pixels."""
+    height, width = transfer_data.image_size(config)
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"data.height, data.width: expected {smallest} or more ({reason}), got {height} x {width}; change them"
         )
 
 
@@ -210,14 +195,35 @@ def generate(network: nn.Module) -> Callable[[Inputs], Tensor]:
     return lambda inputs: network(inputs.source, inputs.guides)
 
 
+def score(network: nn.Module, loader: Any, config: Any, device: torch.device | None = None) -> list[Result]:
+    """Return the scores of what ``network`` generates of a loader's pairs, judged as the section ``test`` says."""
+    return transfer_scores.evaluate(generate(network), loader, config.data, config.test, device=device)
+
+
 def evaluate(network: nn.Module, config: Any) -> list[Result]:
-    """Return the scores on the validation pairs of ``config``, judged as its section ``test`` says."""
+    """Return the scores on the validation pairs of ``config``."""
     from fastpose.data.loading import create_loader
 
-    dataset = transfer_data.validation_dataset(config.data, seed=config.run.seed)
+    dataset = validation_dataset(config)
     loader = create_loader(dataset, config.run.batch_size, shuffle=False, workers=config.run.workers)
-    device = next(network.parameters()).device
-    return transfer_scores.evaluate(generate(network), loader, config.data, config.test, device=device)
+    return score(network, loader, config, next(network.parameters()).device)
+
+
+def train_dataset(config: Any) -> Any:
+    """Return the training pairs; each item is a dict as a trainer's ``step`` wants it, without the batch axis."""
+    return transfer_data.train_dataset(config.data, seed=config.run.seed)
+
+
+def validation_dataset(config: Any) -> Any:
+    """Return the validation pairs."""
+    return transfer_data.validation_dataset(config.data, seed=config.run.seed)
+
+
+def samples(network: nn.Module, config: Any, dataset: Any) -> dict[str, np.ndarray]:
+    """Return pictures (RGB uint8) of some pairs of ``dataset``."""
+    from fastpose.training import transfer_pictures
+
+    return transfer_pictures.samples(network, config, dataset)
 
 
 def pose_transfer(network: nn.Module, config: Any) -> PoseTransfer:
@@ -227,6 +233,7 @@ def pose_transfer(network: nn.Module, config: Any) -> PoseTransfer:
     return PoseTransfer(network, config)
 
 
-def monitor_mode(monitor: str) -> str:
-    """Return whether the best of a score is its largest ("max") or its least ("min")."""
-    return "min" if monitor.startswith(("L1", "LPIPS", "FID")) else "max"
+def monitor(config: Any) -> tuple[str, str]:
+    """Return the name of the result that tells the best weights, and whether that is its largest ("max") or "min"."""
+    name = transfer_scores.monitor(config.data, config.test)
+    return name, "min" if name.startswith(("L1", "LPIPS", "FID")) else "max"

@@ -71,7 +71,8 @@ def _font(pixels: int, bold: bool) -> Any:
 def text_mask(text: str, pixels: int, bold: bool = False) -> NDArray[np.float32]:
     """Return the coverage of one line of text in [0, 1], (h, w), cropped to its ink."""
     font = _font(pixels, bold)
-    font.set_text(text, 0.0)
+    known = "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in text)  # of other scripts
+    font.set_text(known, 0.0)
     font.draw_glyphs_to_bitmap(antialiased=True)
     return np.array(font.get_image(), dtype=np.float32) / 255.0
 

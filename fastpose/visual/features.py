@@ -15,6 +15,8 @@ from fastpose.visual.transfer import panels
 MODES = ("components", "energy")
 SIDE = 224  # longer side of a picture of features
 
+_LEAST_CHANGE = 1e-2  # of the features before: what is smaller stays dark
+
 
 def feature_pictures(features: Sequence[Any], *, mode: str = "components", side: int = SIDE) -> list[Image]:
     """Return feature maps as pictures that can be compared: one basis and one scale serve all of them.
@@ -32,9 +34,7 @@ def feature_pictures(features: Sequence[Any], *, mode: str = "components", side:
     maps = [_map(f"features[{index}]", value) for index, value in enumerate(features)]
     if not maps or len({len(one) for one in maps}) != 1:
         raise ValueError(f"features: expected maps of as many channels each, got {[one.shape for one in maps]}")
-    planes = (
-        _components(maps) if mode == "components" else [np.sqrt(np.square(one).mean(0, keepdims=True)) for one in maps]
-    )
+    planes = _components(maps) if mode == "components" else [_energy(one) for one in maps]
     low, high = _range(planes, 2.0 if mode == "components" else 0.0)
     return [_enlarged(_colours((plane - low) / np.maximum(high - low, 1e-12)), side) for plane in planes]
 
@@ -51,8 +51,9 @@ def before_after(
         side: longer side of a panel in pixels.
 
     Returns:
-        RGB uint8. The change is shown as the root of its mean square over channels, scaled to the row's own greatest;
-        the number below a row is its norm in shares of that before.
+        RGB uint8. The change is shown as the root of its mean square over channels, scaled to the row's own greatest,
+        or to a hundredth of the greatest before where nothing changes; the number below a row is its norm in shares of
+        that before.
     """
     rows, captions = [], []
     for name, (before, after) in stages.items():
@@ -60,7 +61,8 @@ def before_after(
         if first.shape != second.shape:
             raise ValueError(f"{name}: expected two maps of one shape, got {first.shape} and {second.shape}")
         change = second - first
-        (shown,) = feature_pictures([change], mode="energy", side=side)
+        top = max(float(_energy(change).max()), _LEAST_CHANGE * float(_energy(first).max()), 1e-12)
+        shown = _enlarged(_colours(_energy(change) / top), side)
         row = [*feature_pictures([first, second], mode=mode, side=side), shown]
         rows.append(row if image is None else [fit(as_image("image", image), row[0].shape[:2]), *row])
         share = float(np.linalg.norm(change) / max(float(np.linalg.norm(first)), 1e-12))
@@ -80,7 +82,7 @@ def gate_picture(gates: Mapping[str, Any], *, image: Any | None = None, side: in
         side: longer side of a picture in pixels.
 
     Returns:
-        RGB uint8; mean and deviation over channels and positions below each.
+        RGB uint8; mean and deviation over channels and positions below each, the scale at the end.
     """
     tiles = [] if image is None else [_enlarged(as_image("image", image), side)]
     captions = [] if image is None else ["image"]
@@ -88,7 +90,9 @@ def gate_picture(gates: Mapping[str, Any], *, image: Any | None = None, side: in
         plane = _map(name, value)
         tiles.append(_enlarged(_colours(plane.mean(0, keepdims=True)), side))
         captions.append(f"{name}  {plane.mean():.2f} ± {plane.std():.2f}")
-    return grid(tiles, 5, captions)
+    height, width = tiles[-1].shape[:2] if tiles else (side, side)
+    tiles.append(_colours(np.repeat(np.linspace(1, 0, height)[None, :, None], max(1, width // 4), axis=2)))
+    return grid(tiles, 6, [*captions, "0 to 1"])
 
 
 def _map(argument: str, value: Any) -> np.ndarray:
@@ -97,6 +101,11 @@ def _map(argument: str, value: Any) -> np.ndarray:
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"{argument}: expected features (C, h, w), got {array.shape}")
     return np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _energy(features: np.ndarray) -> np.ndarray:
+    """Return the root of the mean square over channels, (1, h, w)."""
+    return np.asarray(np.sqrt(np.square(features).mean(0, keepdims=True)))
 
 
 def _components(maps: Sequence[np.ndarray]) -> list[np.ndarray]:

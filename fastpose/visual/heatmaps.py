@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpose.skeletons import Skeleton
-from fastpose.visual._canvas import INK, WHITE, Image, as_array, as_image, fit, resize
+from fastpose.visual._canvas import INK, WHITE, Image, as_array, as_image, fit, put_text, resize, shorten
 from fastpose.visual.grids import grid
 
 
@@ -86,6 +86,8 @@ def attention_grid(
     captions: Sequence[str] | None = None,
     columns: int = 4,
     tile: int = 256,
+    heading: str = "",
+    first: tuple[Any, str] | None = None,
 ) -> Image:
     """Show where each chosen position attends, the position marked.
 
@@ -96,6 +98,8 @@ def attention_grid(
         captions: one line per position; default its cell and the greatest weight.
         columns: tiles in a row.
         tile: longer side of a tile in pixels.
+        heading: a line above all.
+        first: a picture, RGB uint8 (h, w, 3), and its caption, shown before the maps.
 
     Returns:
         RGB uint8; each map is scaled to its own greatest weight.
@@ -113,7 +117,19 @@ def attention_grid(
     if captions is None:
         peaks = np.nan_to_num(maps.reshape(len(maps), -1)).max(1)
         captions = [f"from ({x}, {y}), top {peak:.2g}" for (x, y), peak in zip(cells, peaks, strict=True)]
-    return grid(tiles, columns, captions)
+    if first is not None:
+        tiles, captions = [_tile(as_image("first", first[0]), tile), *tiles], [first[1], *captions]
+    return _headed(grid(tiles, columns, captions), heading)
+
+
+def _headed(picture: Image, text: str) -> Image:
+    """Return a picture with a line of bold text above it, or as it is without."""
+    if not text:
+        return picture
+    pixels = 18
+    ground = np.full((round(1.6 * pixels), picture.shape[1], 3), WHITE, np.uint8)
+    put_text(ground, shorten(text, pixels, picture.shape[1] - 16), 8, round(1.25 * pixels), pixels, INK, bold=True)
+    return np.concatenate([ground, picture])
 
 
 def _tile(picture: Image, side: int) -> Image:

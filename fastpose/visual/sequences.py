@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fastpose.visual._canvas import Image, as_image, fit
+from fastpose.visual._canvas import Colour, Image, as_image, fit
 from fastpose.visual.transfer import panels
 
 FPS = 8
 CODEC = "mp4v"
+_PALETTE_FRAMES = 16  # looked at for a film's palette
 
 
 def contact_sheet(
@@ -105,13 +106,14 @@ def save_video(path: str | Path, images: Sequence[Any], *, fps: float = FPS) -> 
     return path
 
 
-def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS) -> Path:
+def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS, keep: Sequence[Colour] = ()) -> Path:
     """Write RGB uint8 images of one size as an endless GIF; the folder is made.
 
     Args:
         path: ends in .gif.
         images: (H, W, 3).
         fps: images per second.
+        keep: colours that all frames keep, such as those of a skeleton's limbs; the others of the 256 suit the film.
 
     Returns:
         the path.
@@ -122,13 +124,27 @@ def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS) -> Pa
     from PIL import Image as Pillow
 
     path, pictures = _checked(path, ".gif", images, fps)
-    shown = [Pillow.fromarray(picture).quantize(256, dither=Pillow.Dither.FLOYDSTEINBERG) for picture in pictures]
+    palette = _palette(pictures, keep)
+    dither = Pillow.Dither.FLOYDSTEINBERG
+    shown = [Pillow.fromarray(picture).quantize(palette=palette, dither=dither) for picture in pictures]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         shown[0].save(
             file, "GIF", save_all=True, append_images=shown[1:], duration=round(1000 / fps), loop=0, optimize=False
         )
     return path
+
+
+def _palette(pictures: Sequence[Image], keep: Sequence[Colour]) -> Any:
+    """Return a picture whose palette serves a whole film: the colours to be kept, and what else the frames have."""
+    from PIL import Image as Pillow
+
+    some = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _PALETTE_FRAMES)).astype(int))
+    joined = Pillow.fromarray(np.concatenate([pictures[k] for k in some]))
+    found = joined.quantize(256 - len(keep)).getpalette() or []
+    picture = Pillow.new("P", (1, 1))
+    picture.putpalette([value for colour in keep for value in colour] + found[: 3 * (256 - len(keep))])
+    return picture
 
 
 def _checked(path: str | Path, suffix: str, images: Sequence[Any], fps: float) -> tuple[Path, list[Image]]:

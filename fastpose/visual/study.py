@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -21,13 +21,26 @@ from typing import Any
 
 import numpy as np
 
-from fastpose.visual._canvas import Image, as_image, resize
+from fastpose.visual._canvas import Image, as_array, as_image, resize
 
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 """Raised when the page or what it saves changes."""
 
 MOST_PIXELS = 512
 _QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A picture that is read when its turn comes, so that one at a time is in memory.
+
+    Attributes:
+        size: its (H, W).
+        read: returns it, RGB uint8 (H, W, 3).
+    """
+
+    size: tuple[int, int]
+    read: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -62,9 +75,10 @@ def write_study(
     drawn at random from the rest; an answer counts during the exposure and after it.
 
     Args:
-        out_path: HTML file to write; its folder is made.
+        out_path: HTML file to write, a new one; its folder is made.
         title: heading of the page; it should not tell what is studied.
-        real, generated: RGB uint8 (H, W, 3) of any size; the first ``practice`` of each are the practice pictures.
+        real, generated: RGB uint8 (H, W, 3) of any size, or `Unread` ones; the first ``practice`` of each
+            are the practice pictures.
         practice: practice pictures from each set; published: 10.
         images: pictures of the test, even; published: 20.
         exposure: seconds that a picture is shown, None for no limit; published: 5 and unlimited.
@@ -74,9 +88,11 @@ def write_study(
         what the identifiers stand for.
 
     Raises:
-        ValueError: too few pictures, an odd number, or an exposure that is not positive.
+        ValueError: too few pictures, an odd number, an exposure that is not positive, or a negative seed.
+        FileExistsError: the page is there.
     """
     _check_counts(len(real), len(generated), practice, images, exposure)
+    _check_new(Path(out_path), seed)
     order = np.random.default_rng(seed).permutation(len(real) + len(generated))
     given = [*real, *generated]
     pictures, size = encode([given[index] for index in order])
@@ -97,21 +113,23 @@ def write_caption_study(
     """Write the page that asks which of two pictures fits a caption.
 
     Args:
-        out_path: HTML file to write; its folder is made.
+        out_path: HTML file to write, a new one; its folder is made.
         title: heading of the page.
-        items: (caption, picture that fits, picture that does not), RGB uint8 (H, W, 3); which stands on the left is
-            drawn per participant.
+        items: (caption, picture that fits, picture that does not), RGB uint8 (H, W, 3) or `Unread`; which stands on
+            the left is drawn per participant.
         questions: how many items a participant sees, drawn at random; published: 20.
         seed: of the order in the file and of the identifiers.
 
     Raises:
-        ValueError: fewer items than questions, or an empty caption.
+        ValueError: fewer items than questions, an empty caption, or a negative seed.
+        FileExistsError: the page is there.
     """
     if not 1 <= questions <= len(items):
         raise ValueError(f"questions: expected 1 to {len(items)}, as many as there are items, got {questions}")
     for number, (caption, _, _) in enumerate(items):
         if not caption.strip():
             raise ValueError(f"items: item {number} has an empty caption; expected the words to choose by")
+    _check_new(Path(out_path), seed)
     order = np.random.default_rng(seed).permutation(2 * len(items))
     given = [picture for _, *pair in items for picture in pair]
     pictures, size = encode([given[index] for index in order])
@@ -137,19 +155,30 @@ def encode(pictures: Sequence[Any]) -> tuple[list[str], tuple[int, int]]:
     """Return pictures as base64 JPEG of one size, and that (H, W): the narrowest shape and the smallest height."""
     import cv2
 
-    arrays = [as_image("pictures", picture) for picture in pictures]
-    height = min(MOST_PIXELS, *(array.shape[0] for array in arrays))
-    narrowest = min(arrays, key=lambda array: array.shape[1] / array.shape[0]).shape
+    sizes = [_size(picture) for picture in pictures]
+    height = min(MOST_PIXELS, *(tall for tall, _ in sizes))
+    narrowest = min(sizes, key=lambda found: found[1] / found[0])
     size = (height, max(1, round(height * narrowest[1] / narrowest[0])))
     options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     encoded = []
-    for array in arrays:
+    for picture in pictures:
+        array = as_image("pictures", picture.read() if isinstance(picture, Unread) else picture)
         done, data = cv2.imencode(".jpg", np.ascontiguousarray(_cut(array, size)[..., ::-1]), options)
         if not done:
             raise ValueError(f"pictures: a picture of {array.shape} could not be written as JPEG")
         encoded.append(base64.b64encode(data.tobytes()).decode("ascii"))
     return encoded, size
+
+
+def _size(picture: Any) -> tuple[int, int]:
+    """Return the (H, W) of a picture that is read or not; ``ValueError`` where it has none."""
+    if isinstance(picture, Unread):
+        return picture.size
+    shape = as_array(picture).shape
+    if len(shape) < 2 or 0 in shape:
+        raise ValueError(f"pictures: expected an RGB image (H, W, 3), got {shape}")
+    return shape[0], shape[1]
 
 
 def _cut(image: Image, size: tuple[int, int]) -> Image:
@@ -160,6 +189,14 @@ def _cut(image: Image, size: tuple[int, int]) -> Image:
     left, top = (width - wide) // 2, (height - tall) // 2
     part = np.ascontiguousarray(image[top : top + tall, left : left + wide])
     return part if part.shape[:2] == size else resize(part, size)
+
+
+def _check_new(path: Path, seed: int) -> None:
+    """Raise unless the seed can be drawn from and nothing is overwritten."""
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
+    if path.exists():
+        raise FileExistsError(f"{path}: exists; name another page, or remove it")
 
 
 def _check_counts(real: int, generated: int, practice: int, images: int, exposure: float | None) -> None:

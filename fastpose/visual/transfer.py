@@ -17,6 +17,7 @@ from fastpose.visual.skeletons import draw_skeleton
 TITLES = ("source", "source pose", "target pose", "target", "generated")
 """The five panels in which pose transfer is published."""
 
+_EDGE: Colour = (208, 211, 216)  # of panels as white as the ground
 LEAST_HEIGHT = 192  # of a panel: images of 128 x 64 are shown enlarged
 
 
@@ -119,12 +120,21 @@ def panels(
         top, left = line + index // columns * high, 2 * gap + index % columns * across
         for number, (title, picture) in enumerate(zip(titles, row, strict=True)):
             x = left + number * (tile[1] + gap)
-            canvas[top : top + tile[0], x : x + tile[1]] = fit(picture, tile)
+            shown = fit(picture, tile)
+            if _fades(shown):
+                canvas[top - 1 : top + tile[0] + 1, x - 1 : x + tile[1] + 1] = _EDGE
+            canvas[top : top + tile[0], x : x + tile[1]] = shown
             if index < columns:
                 _centred(canvas, title, x, round(1.3 * size), tile[1], size, bold=True)
         if captions is not None:
             _centred(canvas, captions[index], left, top + tile[0] + round(1.3 * size), wide, size)
     return canvas
+
+
+def _fades(panel: Image) -> bool:
+    """Whether the border of a panel is so white that nobody sees where it ends."""
+    border = np.concatenate([panel[0], panel[-1], panel[:, 0], panel[:, -1]])
+    return bool((border > 245).all(1).mean() > 0.5)
 
 
 def _check(

@@ -48,10 +48,24 @@ def test_the_two_documented_commands_follow(run, root, drawing, tmp_path):
         assert "market test mAP" in out
 
 
+def test_a_portion_that_cannot_be_met_says_why(run, root, drawing, tmp_path):
+    code, out, _ = augment(run, root, drawing, "-p", "0.1", "-o", "mixed")
+    assert code == 0
+    assert "mixed: 16 images, 5 real (31.2%), 11 generated" in out
+    assert "more than the 10.0% asked for: one image of each person must stay" in out
+    assert "generated from it (4), and what cannot be generated (1)" in out
+    assert "real in any case: 1 image without" in out
+    about = json.loads((tmp_path / "mixed" / "augmentation.json").read_text())
+    assert (about["portion"], about["reached"]) == (0.1, 0.3125)
+    _, out, _ = augment(run, root, drawing, "-p", "0.4", "-o", "met")
+    assert "asked for" not in out
+
+
 def test_mistakes_are_one_line(run, root, drawing, tmp_path):
     cases = (
         (root, drawing, ("-p", "0", "-o", "mixed"), "portion: expected a share"),
         (root, drawing, ("-o", root / "in"), "lies in the original set"),
+        (root, drawing, ("-o", "mixed", "--seed", "-1"), "seed: expected 0 or more, got -1"),
         (tmp_path / "none", drawing, ("-o", "mixed"), "no folder train"),
         (root, tmp_path / "no.safetensors", ("-o", "mixed"), "no.safetensors"),
     )

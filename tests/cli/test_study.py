@@ -42,11 +42,61 @@ def test_make_writes_a_page_and_its_key(run, sets, tmp_path):
 
 def test_the_pool_bounds_the_page_and_the_seed_repeats_it(run, sets, tmp_path):
     pages = []
-    for seed in (1, 1, 2):
-        assert make(run, sets, "--pool", 3, "--seed", seed)[0] == 0
-        pages.append((tmp_path / "page.html").read_text())
+    for number, seed in enumerate((1, 1, 2)):
+        assert make(run, sets, "--pool", 3, "--seed", seed, "-o", f"{number}.html")[0] == 0
+        pages.append((tmp_path / f"{number}.html").read_text())
     assert pages[0] == pages[1] != pages[2]
-    assert len(json.loads((tmp_path / "page.key.json").read_text())["rows"]) == 8
+    assert len(json.loads((tmp_path / "2.key.json").read_text())["rows"]) == 8
+
+
+@pytest.mark.parametrize("there", ["page.html", "page.key.json"])
+def test_no_page_and_no_key_is_overwritten(run, sets, tmp_path, there):
+    (tmp_path / there).write_text("mine")
+    items(tmp_path, 2)
+    caption = ("study", "make-caption", "--items", "items.json", "--questions", 1, "-o", "page.html")
+    for code, _, err in (make(run, sets), run(*caption)):
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{there}: exists; name another page" in err
+    assert [path.name for path in tmp_path.glob("page.*")] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+
+
+def test_one_picture_at_a_time_is_decoded(run, sets, tmp_path, monkeypatch):
+    import gc
+    import weakref
+
+    from fastpose.data import images
+
+    alive, most, real = [], [], images.read_image
+
+    class Counted(np.ndarray):
+        pass
+
+    def counting(path, **options):
+        picture = real(path, **options).view(Counted)
+        gc.collect()
+        alive.append(weakref.ref(picture))
+        most.append(sum(one() is not None for one in alive))
+        return picture
+
+    monkeypatch.setattr(images, "read_image", counting)
+    assert make(run, sets)[0] == 0
+    assert len(most) == 13  # each once: the sizes come from the headers
+    assert max(most) <= 2  # the one before may still be under way
+
+
+def test_a_turned_photograph_counts_as_it_is_looked_at(run, sets, tmp_path):
+    from PIL import Image
+
+    for file in sorted(sets[0].iterdir()):
+        with Image.open(file) as picture:
+            turned = Image.Exif()
+            turned[0x0112] = 6  # to be turned by a quarter
+            picture.transpose(Image.Transpose.ROTATE_90).save(file.with_suffix(".jpg"), exif=turned)
+        file.unlink()
+    code, out, _ = make(run, sets)
+    assert (code, "note:" in out) == (0, False)
+    assert '"size": [24, 16]' in (tmp_path / "page.html").read_text()
 
 
 def test_pictures_of_two_sizes_are_noted(run, tmp_path):
@@ -63,6 +113,7 @@ def test_pictures_of_two_sizes_are_noted(run, tmp_path):
         (("--exposure", "-1"), "exposure: expected a positive number"),
         (("--images", 20), "real: expected at least 11 pictures"),
         (("--images", 3), "images: expected an even number"),
+        (("--seed", -1), "--seed: expected 0 or more, got -1"),
     ],
 )
 def test_make_refuses_in_one_line(run, sets, tmp_path, words, message):
@@ -107,7 +158,8 @@ def test_make_caption_writes_a_page(run, tmp_path):
     ("text", "message"),
     [
         ("{", "expected JSON"),
-        ("{}", "expected a list of captions"),
+        ("{}", "expected a list of captions with two pictures each, got dict"),
+        ("[]", "expected a list of captions with two pictures each, got an empty one"),
         ('[{"caption": "a"}]', "row 0 needs the texts"),
         ('[{"caption": "a", "right": "x.png", "wrong": "x.png"}]', "x.png: no such file"),
     ],
@@ -125,7 +177,7 @@ def answers(submission, wrong):
         {"image": str(n), "truth": truth, "answer": other if n < wrong else truth, "milliseconds": 900}
         for n, (truth, other) in enumerate(truths * 2)
     ]
-    head = {"format": "fastpose-study", "version": 1, "study": "s", "kind": "pictures", "exposure": 5}
+    head = {"format": "fastpose-study", "version": 2, "study": "s", "kind": "pictures", "exposure": 5, "images": 4}
     return json.dumps({**head, "submission": submission, "answers": rows})
 
 
@@ -151,4 +203,25 @@ def test_score_refuses_or_counts_files_that_are_no_answers(run, tmp_path):
     assert (code, "left out: 1; first: answers b.json" in out) == (0, True)
     (tmp_path / "none").mkdir()
     code, _, err = run("study", "score", "none")
-    assert (code, "no .json file in this folder" in err) == (2, True)
+    assert (code, "no .json file of answers in this folder" in err) == (2, True)
+
+
+def test_score_compares_with_the_key_that_lies_among_the_answers(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    rows = [{**row, "practice": False} for row in json.loads(answers("a", 1))["answers"]]
+    (tmp_path / "in" / "page.key.json").write_text(json.dumps({"study": "s", "rows": rows}))
+    (tmp_path / "in" / "a.json").write_text(answers("a", 1))
+    assert run("study", "score", "in")[0] == 0  # the key is no submission
+    words = ("study", "score", "in", "--key", "in/page.key.json")
+    code, out, err = run(*words)
+    assert (code, err, "submissions: 1" in out) == (0, "", True)
+    swapped = {"real": "generated", "generated": "real"}
+    told = json.loads(answers("b", 1))
+    told["answers"] = [{**row, "truth": swapped[row["truth"]]} for row in told["answers"]]
+    (tmp_path / "in" / "b.json").write_text(json.dumps(told))
+    code, _, err = run(*words)
+    assert (code, "b.json: calls picture 0 generated, the key real" in err) == (2, True)
+    code, out, _ = run(*words, "--skip-bad")
+    assert (code, "left out: 1" in out) == (0, True)
+    code, _, err = run("study", "score", "in/a.json", "--key", "in/a.json")
+    assert (code, "key in/a.json: expected the .key.json file" in err) == (2, True)

@@ -8,31 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawing_weights import SMALL, save
 
 from fastpose.cli import demo, export
 from fastpose.data.images import read_image
-from fastpose.training import checkpoint, load_recipe, systems
-from fastpose.training import config as configuration
+from fastpose.training import load_recipe, systems
 from fastpose.visual.grids import save_image
 
 SIZE = (60, 40)
-SMALL = ("model.width=2", "model.levels=2", "data.height=32", "data.width=32")
-
-
-def save(folder: Path, name: str, *overrides: str) -> Path:
-    """Write weights of a recipe, drawn anew and large enough to tell images apart."""
-    recipe = load_recipe(name, overrides)
-    torch.manual_seed(0)
-    network = systems.get(recipe.system).network(recipe.config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(5 if parameter.dim() > 1 else 1)
-            if parameter.numel() == 1:
-                parameter.fill_(0.5)  # what attention adds
-    about = {"recipe": recipe.name, "system": recipe.system, "config": configuration.to_dict(recipe.config)}
-    path = folder / f"{name.replace('/', '-')}.safetensors"
-    checkpoint.save_weights(path, network, about)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +119,34 @@ def test_options_of_pose_transfer_beside_a_pose_network_are_refused(run, weights
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "checkpoint w.safetensors: no such file"),
+        (b"", "checkpoint w.safetensors: is empty (0 bytes)"),
+        (b"PK\x03\x04 and more", "of a PyTorch pickle"),
+        (500, "that end before its tensors do (file truncated)"),
+        ("foreign", "is safetensors but not of fastpose; 'fastpose import' converts"),
+    ],
+)
+@pytest.mark.parametrize("guided", [True, False])
+def test_broken_weights_are_called_broken_with_and_without_guides(
+    run, drawing, person, tmp_path, content, sentence, guided
+):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    if content == "foreign":
+        save_file({"a": torch.ones(2)}, path)
+    elif content is not None:
+        path.write_bytes(drawing["pose"].read_bytes()[:content] if isinstance(content, int) else content)
+    words = ["--pose", "p.json", "--keypoints", "k.json"] if guided else []
+    code, _, err = run("predict", "person.png", "--weights", "w.safetensors", *words)
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
 def test_weights_of_another_recipe_are_refused(run, drawing, person):
     words = ["--weights", drawing["pose"], "--pose", "p.json", "--keypoints", "k.json"]
     code, _, err = run("predict", "pona/sample", "person.png", *words)
@@ -180,8 +191,9 @@ def clothes(person, tmp_path) -> list[str]:
     return ["person.png", "--target-map", "map.png", "--reference", "person.png", "--reference-map", "map.png"]
 
 
-def test_try_on_writes_one_image(run, drawing, clothes, tmp_path):
-    words = ["try-on", "multiscale/semantic", *clothes, "--weights", drawing["parts"], "--parts", "top, 6", "-o"]
+@pytest.mark.parametrize("recipe", [[], ["multiscale/semantic"]])
+def test_try_on_writes_one_image(run, drawing, clothes, tmp_path, recipe):
+    words = ["try-on", *recipe, *clothes, "run.device=cpu", "--weights", drawing["parts"], "--parts", "top, 6", "-o"]
     code, out, err = run(*words, "worn.png")
     assert (code, out, err) == (0, "worn.png\n", "")
     assert read_image(tmp_path / "worn.png").shape == (32, 32, 3)
@@ -213,6 +225,18 @@ def test_try_on_names_what_is_wrong(run, drawing, clothes, tmp_path, change, sen
     assert sentence in err
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_try_on_dresses_one_person(run, drawing, clothes):
+    options = [*clothes[1:], "--weights", drawing["parts"], "--parts", "top", "-o", "worn.png"]
+    for words, sentence in (
+        (["person.png", "person.png"], "try-on: expected one photograph of the person to be dressed, got 2"),
+        (["multiscale/semantic"], "try-on: recipe 'multiscale/semantic' is there but no image"),
+        (["person.png", "data.height=64"], "data.height: the training of"),
+    ):
+        code, _, err = run("try-on", *words, *options)
+        assert (code, err.count("\n")) == (2, 1)
+        assert sentence in err
 
 
 # ---- import, export, demo --------------------------------------------------------------------------------------
@@ -251,6 +275,40 @@ def test_published_weights_become_weights_that_predict_takes(run, person, tmp_pa
         "k.json",
     ]
     assert run(*words, "-o", "out")[0] == 0
+
+
+def test_import_writes_over_nothing(run, tmp_path):
+    for name in ("w.safetensors", "w.json"):
+        (tmp_path / name).write_text("mine")
+        code, out, err = run("import", "hourglass", "no.pth", "-o", "w.safetensors")
+        assert (code, out, err) == (2, "", f"fastpose: {name}: exists already; name another file\n")
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+
+
+def test_export_writes_over_nothing(run, drawing, tmp_path):
+    for name in ("model.pt2", "model.part.pt2"):
+        (tmp_path / name).write_text("mine")
+    words = ["export", "pona/tiny", "--weights", drawing["pose"], "-o"]
+    assert run(*words, "model.pt2") == (2, "", "fastpose: model.pt2: exists already; name another file\n")
+    (tmp_path / "model.pt2").unlink()
+    assert run(*words, "model.pt2")[0] == 0
+    assert (tmp_path / "model.part.pt2").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.part.pt2", "model.pt2"]
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.onnx"])
+def test_a_folder_that_cannot_be_written_is_one_line(run, drawing, tmp_path, monkeypatch, name):
+    (tmp_path / "a.txt").touch()
+    words = ["export", "pona/tiny", "--weights", drawing["pose"], "-o"]
+    code, _, err = run(*words, f"a.txt/{name}")
+    assert (code, err.count("\n")) == (2, 1)
+
+    def refuse(**options: object) -> None:
+        raise PermissionError(13, "Permission denied", "out")
+
+    monkeypatch.setattr(export.tempfile, "TemporaryDirectory", refuse)  # root may write everywhere
+    assert run(*words, name) == (2, "", "fastpose: out: Permission denied\n")
 
 
 def test_export_to_pt2_takes_image_and_guides(run, drawing, tmp_path):

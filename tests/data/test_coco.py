@@ -58,6 +58,7 @@ def test_only_some_licences(tmp_path, photo):
     [
         ("[]", "expected a COCO file"),
         ("{", "not valid JSON"),
+        pytest.param("[" + "9" * 5000 + "]", "holds a whole number with thousands of digits", id="overlong"),
         ('{"images": [], "annotations": [{}]}', "lacks 'image_id'"),
         (
             '{"images": [], "annotations": [{"id": 4, "image_id": 1}]}',

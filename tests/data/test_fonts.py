@@ -39,7 +39,9 @@ def test_every_font_gives_its_pairs(folder):
     assert (letters[:, 0] != letters[:, 1]).all()
     assert (source.pairs[:, 0] // 26 == source.pairs[:, 1] // 26).all()
     assert len(np.unique(source.pairs, axis=0)) == 1000
-    assert source.persons[129].identity == "more/STIXGeneral.ttf"
+    assert source.persons[129].image == folder / "more" / "STIXGeneral.ttf"
+    assert source.persons[129].identity == fonts.identity(_bundled("STIXGeneral.ttf"))
+    assert source.persons[129].identity.startswith("STIXGeneral Regular ")
 
 
 def test_all_pairs_of_a_font(folder):
@@ -54,13 +56,61 @@ def test_fonts_of_train_and_test_are_disjoint(folder):
     data.pairs.check_disjoint(train, test)
 
 
+def _into(folder, split, names):
+    (folder / split).mkdir()
+    for name in names:
+        (folder / name).rename(folder / split / name)
+
+
+def _files(source):
+    return {person.image.name for person in source.persons}
+
+
 def test_folders_named_like_splits_are_the_splits(folder):
-    for split, names in (("train", WITH_CAPITALS[:3]), ("test", WITH_CAPITALS[3:4])):
-        (folder / split).mkdir()
-        for name in names:
-            (folder / name).rename(folder / split / name)
-    assert len(data.create("fonts", folder, "train")) == 600
-    assert len(data.create("fonts", folder, "test")) == 200
+    _into(folder, "train", WITH_CAPITALS[:3])
+    _into(folder, "test", WITH_CAPITALS[3:4])
+    train, test = (data.create("fonts", folder, split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (600, 200)
+    assert _files(train) == set(WITH_CAPITALS[:3])
+    assert _files(test) == set(WITH_CAPITALS[3:4])
+
+
+@pytest.mark.parametrize(("named", "other"), [("train", "test"), ("test", "train")])
+def test_one_folder_named_like_a_split_leaves_the_other_fonts_to_the_other_split(folder, named, other):
+    _into(folder, named, WITH_CAPITALS[:3])
+    shutil.copy(folder / named / WITH_CAPITALS[0], folder / "copy.ttf")
+    inside, outside = (data.create("fonts", folder, split) for split in (named, other))
+    assert _files(inside) == set(WITH_CAPITALS[:3])
+    assert _files(outside) == set(WITH_CAPITALS[3:])  # without the copy
+    data.pairs.check_disjoint(inside, outside)
+
+
+def test_a_folder_that_holds_all_fonts_leaves_none_to_the_other_split(folder):
+    _into(folder, "train", WITH_CAPITALS[:4])
+    shutil.rmtree(folder / "more")
+    assert len(data.create("fonts", folder, "train")) == 800
+    with pytest.raises(ValueError, match=r"has a folder train/, and no other font outside of it for split 'test'"):
+        data.create("fonts", folder, "test")
+
+
+@pytest.mark.parametrize("holdout", [0.2, 0.4, 0.6, 0.8])
+def test_copies_of_a_font_fall_into_one_split(folder, holdout):
+    (folder / "again").mkdir()
+    for index, name in enumerate(WITH_CAPITALS[:4]):
+        shutil.copy(folder / name, folder / "again" / f"{9 - index}.ttf")
+    train, test = (data.create("fonts", folder, split, holdout=holdout) for split in ("train", "test"))
+    assert len(train) + len(test) == 9 * 200
+    data.pairs.check_disjoint(train, test)
+    contents = [{person.image.read_bytes() for person in source.persons[::26]} for source in (train, test)]
+    assert not contents[0] & contents[1]
+
+
+def test_a_copy_in_the_other_folder_is_noticed(folder):
+    _into(folder, "train", WITH_CAPITALS[:3])
+    _into(folder, "test", WITH_CAPITALS[3:4])
+    shutil.copy(folder / "train" / WITH_CAPITALS[0], folder / "test" / "other.ttf")
+    with pytest.raises(ValueError, match=r"1 identities are in both split 'train' and split 'test': DejaVu Sans Book "):
+        data.pairs.check_disjoint(*(data.create("fonts", folder, split) for split in ("train", "test")))
 
 
 def test_a_font_keeps_its_colour_and_pairs_whatever_other_fonts_there_are(folder):
@@ -109,6 +159,41 @@ def test_the_skeleton_of_a_coloured_picture_is_that_of_the_letter():
         assert (drawn != seen).mean() < 2e-4
 
 
+def _covers(rows, columns):
+    """White paper of 40 x 40 with black ink in some rows and columns."""
+    image = np.full((40, 40, 3), 255, np.uint8)
+    image[rows, columns] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected"),
+    [
+        (slice(9, 10), slice(9, 10), set()),  # 4/16 of a lone pixel are left
+        (slice(9, 10), slice(9, 11), set()),  # 6/16
+        (slice(9, 10), slice(5, 30), {(9, column) for column in range(6, 29)}),  # 8/16 of a line, 6/16 of its ends
+    ],
+)
+def test_letters_are_blurred_before_they_are_thinned(rows, columns, expected):
+    """A pixel counts when the Gaussian (1, 2, 1) x (1, 2, 1) / 16 leaves at least half of it."""
+    lines = fonts.skeleton(_covers(rows, columns))
+    assert {(int(y), int(x)) for y, x in np.argwhere(lines)} == expected
+
+
+def test_a_skeleton_is_the_thinned_blurred_letter():
+    """With OpenCV's blur in place of ours."""
+    import cv2
+
+    from fastpose.data.thinning import thin
+
+    for letter in "BGRW":
+        solid = (fonts.letter_mask(_bundled("STIXGeneral.ttf"), letter) > 127).astype(np.float32)
+        blurred = cv2.GaussianBlur(solid, (3, 3), 0, borderType=cv2.BORDER_CONSTANT)
+        expected = thin(blurred >= 0.5)
+        assert np.array_equal(fonts.letter_skeleton(_bundled("STIXGeneral.ttf"), letter) > 0, expected)
+        assert not np.array_equal(thin(blurred > 0.2), expected)
+
+
 def test_a_stored_skeleton_is_read_again(tmp_path):
     import cv2
 
@@ -151,7 +236,8 @@ def test_fonts_of_no_use_are_refused_or_skipped(folder):
     assert "\n" not in str(caught.value)
     assert len(data.create("fonts", folder, "all", unusable="skip")) == 1000
     reasons = {path.name: reason for path, reason in fonts.read(folder).unusable}
-    assert "cannot be read" in reasons["broken.ttf"]
+    assert reasons["broken.ttf"].endswith("broken.ttf: cannot be read: no TrueType or OpenType font, or a damaged one")
+    assert "ft2font" not in "".join(reasons.values())
     assert "cannot be read" in reasons["cut.otf"] or "lacks" in reasons["cut.otf"]
 
 

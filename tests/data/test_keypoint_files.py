@@ -102,6 +102,7 @@ def test_names_that_a_table_cannot_hold_are_refused(tmp_path):
     ("name", "content", "words"),
     [
         ("k.json", "", "not valid JSON"),
+        pytest.param("k.json", "[" + "9" * 5000 + "]", "holds a whole number with thousands of digits", id="overlong"),
         ("k.json", "[]", "expected a list of images"),
         ("k.json", "3", "expected a list of images"),
         ("k.json", '[{"skeleton": "coco"}]', "lacks 'persons'"),

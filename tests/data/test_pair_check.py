@@ -32,12 +32,35 @@ def test_a_whole_market_is_ready(market):
     assert report.lines[-1] == "market: ready"
 
 
-def test_one_split_is_enough(fashion):
+def test_one_split_is_enough_and_the_other_ones_needs_are_named(fashion):
     report = check("deepfashion", fashion)
     assert report.ok
+    assert report.lines[-1] == (
+        "deepfashion: ready for: test; train needs fasion-annotation-train.csv, fasion-pairs-train.csv, train/, or "
+        "data.holdout=0.2, which divides the test list into train and val"
+    )
     assert _line(report, "✓ test:") == "✓ test: 6 images, 3 identities, 6 pairs"
     assert "256 columns wide" in "".join(report.lines)
     assert _line(report, "  - train: deepfashion:").count("holdout") == 1
+
+
+def test_key_points_without_their_list_are_crossed(market):
+    (market / "market-pairs-train.csv").unlink()
+    report = check("market", market)
+    assert not report.ok
+    assert "pass pairs=all to pair the annotated images" in _line(report, "✗ train: market: pair list")
+    assert _line(report, "✓ test:").endswith("4 pairs")
+    assert report.lines[-1] == "market: not ready, see the crosses above"
+
+
+def test_a_training_list_alone_is_ready_for_training(market):
+    for path in ("market-annotation-test.csv", "market-pairs-test.csv"):
+        (market / path).unlink()
+    report = check("market", market)
+    assert report.ok
+    assert report.lines[-1].startswith(
+        "market: ready for: train; test needs market-annotation-test.csv, market-pairs-t"
+    )
 
 
 def test_pairs_of_absent_images_are_crossed(market):
@@ -121,12 +144,41 @@ def test_fonts_of_no_use_are_named(tmp_path):
     import matplotlib
 
     bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    shutil.copy(bundled / "DejaVuSans.ttf", tmp_path)
+    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf"):
+        shutil.copy(bundled / name, tmp_path)
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     report = check("fonts", tmp_path)
     assert report.ok
-    assert _line(report, "capitals, up to") == "✓ 1 fonts with all 26 capitals, up to 650 pairs"
+    assert _line(report, "capitals, up to") == "✓ 2 fonts with all 26 capitals, up to 1,300 pairs"
+    assert _line(report, "✓ train:") == "✓ train: 1 fonts"
+    assert _line(report, "✓ test:") == "✓ test: 1 fonts"
     assert "broken.ttf: cannot be read" in _line(report, "of no use")
+    (tmp_path / "DejaVuSans.ttf").unlink()
+    report = check("fonts", tmp_path)
+    assert not report.ok
+    assert "at least 2 identities to divide, found 1" in _line(report, "✗")
+
+
+def test_copies_of_fonts_are_named(tmp_path):
+    import matplotlib
+
+    bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    for name in ("DejaVuSans.ttf", "DejaVuSerif.ttf", "STIXGeneral.ttf"):
+        shutil.copy(bundled / name, tmp_path)
+    shutil.copy(bundled / "DejaVuSans.ttf", tmp_path / "other.ttf")
+    report = check("fonts", tmp_path)
+    assert report.ok
+    assert _line(report, "that are copies") == (
+        "  ! 1 fonts that are copies of another (they count as one font): other.ttf of DejaVuSans.ttf"
+    )
+    for split, names in (("train", ("DejaVuSans.ttf", "DejaVuSerif.ttf")), ("test", ("other.ttf",))):
+        (tmp_path / split).mkdir()
+        for name in names:
+            (tmp_path / name).rename(tmp_path / split / name)
+    report = check("fonts", tmp_path)
+    assert not report.ok
+    assert _line(report, "in train and test").startswith("  ✗ 1 fonts in train and test: DejaVu Sans Book ")
+    assert _line(report, "neither split") == "  ! 1 fonts in neither split: STIXGeneral.ttf"
 
 
 def test_maps_are_counted(fashion):
@@ -143,6 +195,33 @@ def test_maps_are_counted(fashion):
     report = check("semantic", fashion)
     assert not report.ok
     assert "colour #636363" in _line(report, "other colours")
+
+
+def test_maps_are_found_beside_the_other_files(fashion):
+    import cv2
+
+    inner = fashion / "fashion_data"
+    inner.mkdir()
+    for path in [path for path in fashion.iterdir() if path != inner]:
+        path.rename(inner / path.name)
+    for path in (inner / "test").iterdir():
+        (inner / "parts").mkdir(exist_ok=True)
+        cv2.imwrite(str(inner / "parts" / path.name), np.zeros((256, 256, 3), np.uint8))
+    report = check("semantic", fashion)
+    assert report.ok
+    assert _line(report, "have both maps") == "  ✓ test: 6 of 6 pairs have both maps"
+
+
+def test_maps_of_two_kinds_are_crossed(fashion):
+    import cv2
+
+    (fashion / "parts").mkdir()
+    for index, path in enumerate(sorted((fashion / "test").iterdir())):
+        labels = np.full((256, 256, 3), (3, 3, 3) if index == 2 else (0, 0, 255), np.uint8)  # BGR; red is headwear
+        cv2.imwrite(str(fashion / "parts" / path.name), labels)
+    report = check("semantic", fashion)
+    assert not report.ok
+    assert "holds labels, and the first map of its folder colours" in _line(report, "maps unreadable")
 
 
 def test_the_bundled_pairs_are_ready():

@@ -85,6 +85,22 @@ def test_held_out_identities_are_a_share_and_always_the_same():
     assert len(pairs.held_out(names, 0.999)) == 49
 
 
+def test_another_identity_moves_at_most_one():
+    names = [f"font {number}" for number in range(100)]
+    held = pairs.held_out(names, 0.2)
+    for gone in names:
+        others = pairs.held_out([name for name in names if name != gone], 0.2)
+        assert len(held - others) <= 1
+        assert len(others - held) <= 1
+    assert pairs.held_out(names, 0.1) < held  # a larger share holds out the same and more
+    assert pairs.held_out(["a", "b\udcff"], 0.5) < {"a", "b\udcff"}  # a name that is not UTF-8 on the disk
+
+
+def test_what_is_held_out_is_no_beginning_of_the_alphabet():
+    held = sorted(int(name) for name in pairs.held_out([f"{number:04d}" for number in range(1000)], 0.2))
+    assert 400 < np.mean(held) < 600
+
+
 def test_a_share_out_of_range_is_refused():
     for share in (0.0, 1.0, -0.5, float("nan")):
         with pytest.raises(ValueError, match="holdout: expected a fraction between 0 and 1"):

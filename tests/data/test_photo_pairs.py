@@ -9,7 +9,8 @@ import pytest
 
 from fastpose import data, skeletons
 from fastpose.data import photo_pairs
-from fastpose.data.geometry import fit_matrix
+from fastpose.data.geometry import cut, fit_matrix
+from fastpose.data.images import read_image
 
 
 @pytest.fixture
@@ -63,6 +64,28 @@ def test_the_person_is_cut_out_with_all_joints(album):
         person = source.persons[0]
         matrix = fit_matrix(person.bbox, 1.3, size)
         assert np.allclose(view["keypoints"], person.keypoints @ matrix[:, :2].T + matrix[:, 2], atol=1e-3)
+
+
+def _turned_by_exif(path):
+    """Mark a JPEG as lying on its side: EXIF's orientation 6, shown after a quarter turn clockwise."""
+    tag = bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000")  # big-endian TIFF, one entry
+    body = b"Exif\0\0" + tag
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + whole[2:])
+
+
+def test_a_photograph_on_its_side_is_seen_upright(album):
+    """Joints count pixels of the upright photograph, as ``fastpose predict`` shows it."""
+    path = album / "anna" / "1.jpg"
+    lying = read_image(path)
+    _turned_by_exif(path)
+    assert np.array_equal(read_image(path), lying)
+    upright = np.rot90(lying, -1)
+    assert np.array_equal(read_image(path, exif="apply"), upright)
+    source = data.create("photos", album, "all")
+    box, size = source.persons[0].bbox, (128, 64)
+    assert source.persons[0].image == path
+    assert np.array_equal(source.view(0, size)["image"], cut(upright, fit_matrix(box, 1.3, size), size, fill=255))
 
 
 def test_openposes_files_serve_where_names_are_unique(tmp_path, photo):

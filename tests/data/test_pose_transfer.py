@@ -114,6 +114,21 @@ def test_the_test_list_is_divided_where_there_is_no_other(fashion, share):
     assert not items[0] & items[1]  # both colours of an item fall into one part
 
 
+def test_a_divided_test_list_is_no_test_split(fashion):
+    with pytest.raises(
+        ValueError, match=r"holdout=0\.5 divides the test list into 'train' and 'val'.*use 'val' or drop"
+    ):
+        data.create("deepfashion", fashion, "test", holdout=0.5)
+    assert len(data.create("deepfashion", fashion, "test")) == 6
+
+
+def test_a_divided_list_that_was_named_is_no_test_split(market):
+    options = {"pair_list": "market-pairs-train.csv", "annotation": "market-annotation-train.csv", "holdout": 0.34}
+    with pytest.raises(ValueError, match=r"holdout=0\.34 divides the named list into 'train' and 'val'"):
+        data.create("market", market, "test", **options)
+    assert len(data.create("market", market, "val", **options)) == 2
+
+
 def test_other_files_may_be_named(market):
     (market / "mine.csv").write_text("from,to\n0007_c1s1_000101_01.jpg,0007_c2s1_000102_01.jpg\n")
     source = data.create("market", market, "train", pair_list="mine.csv")
@@ -211,11 +226,12 @@ def test_options_out_of_range(market, options, words):
 # ---------------------------------------------------------------------------------------------------------- DeepFashion
 
 
-def _table(x, sizes=None):
-    points = np.zeros((1, 18, 2))
-    points[0, :, 0] = x
-    sizes = None if sizes is None else np.array(sizes)
-    return KeypointTable(Path("t.csv"), ("a",), points, np.full((1, 18), 2, np.uint8), sizes, False)
+def _table(rows, width=None):
+    """A table with one joint's x per row; the other joints are missing."""
+    points, visibility = np.zeros((len(rows), 18, 2)), np.zeros((len(rows), 18), np.uint8)
+    points[:, 3, 0], visibility[:, 3] = rows, 2
+    sizes = None if width is None else np.array([[256, width]] * len(rows))
+    return KeypointTable(Path("t.csv"), tuple(f"{row}" for row in range(len(rows))), points, visibility, sizes, False)
 
 
 def test_deepfashion_in_the_patn_layout(fashion):
@@ -274,22 +290,63 @@ def test_the_frame_of_the_annotation_may_differ_from_the_images(fashion):
 
 
 @pytest.mark.parametrize(
-    ("x", "sizes", "width"),
+    ("x", "stated", "width"),
     [
-        ([10] * 17 + [200], None, 256),
-        ([10] * 18, None, 176),
-        ([60] * 18, [[256, 256]], 256),
-        ([60] * 18, [[256, 176]], 176),
+        ([60] * 20 + [176] * 3, None, 256),
+        ([60] * 20 + [39] * 3, None, 176),
+        ([60] * 57 + [176] * 3, None, 256),
+        ([60] * 57 + [39] * 3, None, 176),
+        ([60] * 80 + [200] * 16 + [9] * 3, None, 256),  # single joints stray into the margin
+        ([60] * 80 + [9] * 16 + [200] * 3, None, 176),
+        ([60], 256, 256),
+        ([60], 176, 176),
     ],
 )
-def test_the_frame_is_told_from_sizes_or_coordinates(x, sizes, width):
-    assert pose_transfer.frame_width(_table(x, sizes)) == width
+def test_the_frame_is_told_from_sizes_or_rows(x, stated, width):
+    assert pose_transfer.frame_width(_table(x, stated)) == width
 
 
-@pytest.mark.parametrize(("x", "sizes"), [([60] * 18, None), ([60] * 18, [[256, 200]])])
-def test_a_frame_that_cannot_be_told_is_refused(x, sizes):
-    with pytest.raises(ValueError, match=r"pass coordinates=256 or coordinates=176|expected 256 throughout"):
-        pose_transfer.frame_width(_table(x, sizes))
+@pytest.mark.parametrize(
+    ("x", "counts"),
+    [
+        ([40, 175] * 20, "0 of 40 rows have an x of 176 or more, 0 an x below 40"),
+        ([60] * 10 + [9] * 2, "0 of 12 rows have an x of 176 or more, 2 an"),
+        ([60] * 10 + [200] * 2, "2 of 12 rows"),
+        ([60] * 58 + [9] * 3, "0 of 61 rows have an x of 176 or more, 3 an"),  # less than 5 %
+        ([60] * 58 + [200] * 3, "3 of 61 rows"),
+        ([60] * 80 + [200] * 15 + [9] * 3, "15 of 98 rows have an x of 176 or more, 3 an"),
+        ([60] * 80 + [200] * 3 + [9] * 15, "3 of 98 rows have an x of 176 or more, 15 an"),
+    ],
+)
+def test_a_frame_that_few_rows_tell_is_asked_for(x, counts):
+    with pytest.raises(ValueError, match=rf"{counts}.*; pass coordinates=256 or coordinates=176"):
+        pose_transfer.frame_width(_table(x))
+
+
+def test_other_widths_in_a_table_are_refused():
+    with pytest.raises(ValueError, match=r"img_w is \[200\]; expected 256 throughout, or 176 throughout"):
+        pose_transfer.frame_width(_table([60], 200))
+
+
+def test_missing_joints_tell_no_frame():
+    table = _table([60] * 20)
+    assert (table.keypoints[..., 0] < 40).any()  # what is missing lies at 0
+    with pytest.raises(ValueError, match="0 an x below 40"):
+        pose_transfer.frame_width(table)
+
+
+def test_a_stray_joint_moves_no_picture(fashion):
+    path = fashion / "fasion-annotation-test.csv"
+    rows = path.read_text().splitlines()
+    points = np.clip(standing((256, 256)), [45, 0], [170, 255])
+    rows[1:] = [table_row(row.split(":")[0], points) for row in rows[1:]]
+    points[4, 0] = 12
+    rows[1] = table_row(rows[1].split(":")[0], points)
+    path.write_text("\n".join(rows))
+    with pytest.raises(ValueError, match="pass coordinates=256 or coordinates=176"):
+        data.create("deepfashion", fashion, "test")
+    source = data.create("deepfashion", fashion, "test", coordinates="256")
+    assert np.array_equal(source.persons[0].keypoints[:17], points[:17])
 
 
 def test_other_sizes_of_images_are_refused(fashion, photo):

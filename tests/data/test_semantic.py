@@ -66,6 +66,54 @@ def test_a_grey_picture_of_small_numbers_holds_labels(tmp_path):
     assert not read_map(_save(tmp_path / "b.png", np.zeros((8, 8), np.uint8))).any()
 
 
+def test_a_label_beyond_the_palette_is_refused_with_its_place(tmp_path):
+    labels = np.zeros((9, 9), np.uint8)
+    labels[1], labels[3, 4] = 2, 3
+    path = _save(tmp_path / "a.png", labels)
+    assert np.array_equal(read_map(path, palette=PALETTE[:4]), labels)
+    with pytest.raises(ValueError, match=r"a\.png: label 3 at x 4, y 3; expected 0 to 2, the palette has 3 colours"):
+        read_map(path, palette=PALETTE[:3])
+
+
+def test_dark_greys_of_the_palette_are_colours(tmp_path):
+    labels = np.zeros((9, 9), np.uint8)
+    labels[1] = 1
+    palette = ((0, 0, 0), (10, 10, 10), (255, 0, 0))
+    path = _save(tmp_path / "a.png", _painted(labels, palette))
+    assert np.array_equal(read_map(path, palette=palette), labels)
+    assert np.array_equal(read_map(path, palette=palette, labels=False), labels)
+
+
+def test_the_maps_of_a_folder_hold_labels_or_colours(tmp_path):
+    labels = _labels((64, 64), parts=4)
+    black = _save(tmp_path / "a.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    numbers, painted = _save(tmp_path / "b.png", labels), _save(tmp_path / "c.png", _painted(labels))
+    assert semantic.hold_labels([black, tmp_path / "broken.png", numbers, painted])
+    assert not semantic.hold_labels([black, tmp_path / "broken.png", painted, numbers])
+    assert not semantic.hold_labels([black])
+    for path, kind in ((numbers, True), (painted, False)):
+        assert np.array_equal(read_map(path, labels=kind), labels)
+        assert not read_map(black, palette=((9, 9, 9), (0, 0, 0)), labels=True).any()
+    with pytest.raises(ValueError, match=r"b\.png: holds labels, and the first map of its folder colours"):
+        read_map(numbers, labels=False)
+    with pytest.raises(ValueError, match=r"c\.png: holds colours, and the first map of its folder labels"):
+        read_map(painted, labels=True)
+
+
+@pytest.mark.parametrize(("first", "others"), [("labels", "colours"), ("colours", "labels")])
+def test_a_folder_of_both_kinds_is_refused(fashion, first, others):
+    photos, labels = sorted((fashion / "test").iterdir()), _labels((256, 256), parts=8)
+    for path in photos:
+        kind = others if path == photos[-1] else first
+        _save(fashion / "parts" / path.name, labels if kind == "labels" else _painted(labels))
+    source = data.create("semantic", fashion, "test")
+    rows = {person.image: row for row, person in enumerate(source.persons)}
+    assert np.array_equal(source.view(rows[photos[0]], (256, 256))["labels"], labels)
+    with pytest.raises(ValueError, match=f"holds {others}, and the first map of its folder {first}"):
+        source.view(rows[photos[-1]], (256, 256))
+
+
 def test_damaged_maps_are_one_sentence(tmp_path):
     path = _save(tmp_path / "a.png", _painted(_labels()))
     path.write_bytes(path.read_bytes()[:-40])
@@ -106,6 +154,29 @@ def test_pairs_with_two_maps_are_kept(parts):
         data.create("semantic", parts, "test", missing_maps="error")
 
 
+def test_maps_may_lie_beside_the_other_files(parts):
+    inner = parts / "fashion_data"
+    inner.mkdir()
+    for path in [path for path in parts.iterdir() if path != inner]:
+        path.rename(inner / path.name)
+    assert len(data.create("semantic", parts, "test")) == 4
+    (inner / "parts").rename(parts / "parts")
+    assert len(data.create("semantic", parts, "test")) == 4
+    (parts / "parts").rename(parts / "others")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*fashion_data.parts of maps"):
+        data.create("semantic", parts, "test")
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 76)])
+def test_smaller_labels_are_labels_of_the_map(fashion, size):
+    for path in (fashion / "test").iterdir():
+        _save(fashion / "parts" / path.name, np.where(_labels((256, 256)) > 7, 15, 2).astype(np.uint8))
+    source = data.create("semantic", fashion, "test", crop="none" if size == (128, 128) else "176")
+    labels = source.view(0, size)["labels"]
+    assert labels.shape == size
+    assert set(np.unique(labels)) == {2, 15}  # a mean of both would be another part
+
+
 def test_labels_are_those_of_the_map_and_follow_the_crop(parts):
     whole, cropped = (data.create("semantic", parts, "test", crop=crop) for crop in ("none", "176"))
     wide, narrow = whole.view(1, (256, 256)), cropped.view(1, (256, 176))
@@ -137,6 +208,14 @@ def test_the_palette_can_be_read_from_the_maps(tmp_path):
     found = semantic.palette_of(paths)
     assert found == palette
     assert np.array_equal(read_map(paths[0], palette=found), labels)
+
+
+def test_a_palette_of_labels_keeps_their_numbers(tmp_path):
+    labels = np.where(_labels(parts=8) > 5, 7, 3).astype(np.uint8)
+    path = _save(tmp_path / "a.png", labels)
+    found = semantic.palette_of([path])
+    assert found == tuple((label,) * 3 for label in range(8))
+    assert np.array_equal(read_map(path, palette=found), labels)
 
 
 def test_compressed_maps_give_no_palette(tmp_path):

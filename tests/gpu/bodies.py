@@ -13,9 +13,11 @@ import attention_cases
 import heatmap_cases
 import torch
 from tolerances import RELATIVE, SECOND_ORDER
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 
-from fastpose import ops
+from fastpose import models, ops
 
 Call = Callable[[str], Tensor]  # backend -> the output
 HIGH = 2e-3  # relative to the largest number, where tf32 (11 bits) is allowed
@@ -305,3 +307,35 @@ def check_training(device: str, backend: str, steps: int = 200) -> None:
         allowed = 1e-4 * (1 + abs(expected)) * (1 + step / 10)
         assert abs(loss - expected) <= allowed, f"step {step}: loss {loss:.6f}, expected {expected:.6f}"
     assert theirs[-1] < theirs[0] or steps < 50, "the critic did not learn: the comparison would mean little"
+
+
+def check_spectral_norm(device: str) -> None:
+    """A training step of system 001 in bfloat16: each critic's singular values are those of float64, not of 16 bits."""
+    torch.manual_seed(0)
+    generator = models.create("pona.generator.tiny").to(device)
+    critic = models.create("pona.discriminator.tiny").to(device)
+    normalised = [layer for layer in critic.modules() if parametrize.is_parametrized(layer, "weight")]
+    assert normalised, "no spectral norm: the comparison would mean nothing"
+    image, poses = (numbers_like(torch.empty(2, c, 16, 16, device=device), c) for c in (3, 36))
+    before = [layer.parametrizations.weight[0]._v.double() for layer in normalised]
+    weights = [layer.parametrizations.weight.original.detach().double().flatten(1) for layer in normalised]
+    optimizer = torch.optim.Adam([*generator.parameters(), *critic.parameters()], lr=2e-4)
+    with torch.autocast(device, torch.bfloat16):
+        loss = critic(torch.cat((generator(image, poses), image), dim=1)).float().square().mean()
+    loss.backward()
+    for layer, v, weight in zip(normalised, before, weights, strict=True):  # the step's one power iteration
+        u = functional.normalize(weight @ v, dim=0)
+        torch.testing.assert_close(layer.parametrizations.weight[0]._u.double(), u, rtol=0, atol=1e-5)
+    optimizer.step()
+    critic.eval()
+    for layer in normalised:
+        check_sigma(layer, device)
+
+
+def check_sigma(layer: nn.Module, device: str) -> None:
+    """The value that divides a layer's weight under autocast, against u^T W v in float64."""
+    norm, weight = layer.parametrizations.weight[0], layer.parametrizations.weight.original.detach()
+    with torch.autocast(device, torch.bfloat16), torch.no_grad():
+        found = weight.double().norm() / layer.weight.double().norm()
+    exact = norm._u.double() @ weight.double().flatten(1) @ norm._v.double()
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=0)

@@ -1,10 +1,14 @@
 """The bodies of the GPU tests on the CPU: they are not broken, and they fail where they should."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from cuda_autocast import LowerPrecision
 from gpu import bodies
 
 from fastpose import ops
+from fastpose.nn import spectral_norm
 
 
 @pytest.mark.parametrize("name", list(bodies.EVERY))
@@ -29,6 +33,14 @@ def test_gpu_bodies_of_heatmaps_and_descriptors_run_on_the_cpu(dtype):
 
 def test_gpu_body_of_the_training_runs_on_the_cpu():
     bodies.check_training("cpu", "cpu", steps=6)
+
+
+def test_gpu_body_of_spectral_norm_runs_on_the_cpu_and_notices_sixteen_bits(monkeypatch):
+    with LowerPrecision():
+        bodies.check_spectral_norm("cpu")
+        monkeypatch.setattr(spectral_norm, "_full_precision", lambda device: nullcontext())
+        with pytest.raises(AssertionError, match="not close"):
+            bodies.check_spectral_norm("cpu")
 
 
 def test_gpu_body_of_compilation_runs_on_the_cpu():

@@ -141,6 +141,10 @@ def test_gpu_training_with_gradient_penalty_follows_the_reference(need):
     bodies.check_training("cuda", "triton")
 
 
+def test_gpu_spectral_norm_keeps_its_digits_in_a_step_of_sixteen_bits():
+    bodies.check_spectral_norm("cuda")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_gpu_memory_of_attention_is_linear(need, dtype):
     """Four times the positions take about four times the memory in each order, far less than one N x N map."""

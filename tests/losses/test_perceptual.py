@@ -101,6 +101,24 @@ def test_under_autocast_the_loss_is_float32(features: nn.Sequential, pair: tuple
     assert float(found) == pytest.approx(float(expected), rel=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wide_images_come_to_narrow_features_in_their_type(
+    dtype: torch.dtype, features: nn.Sequential, pair: tuple[Tensor, Tensor]
+) -> None:
+    generated = pair[0].requires_grad_()
+    (expected,) = losses.perceptual_losses(generated.detach(), pair[1], features, (5,))
+    (found,) = losses.perceptual_losses(generated, pair[1], features.to(dtype), (5,))
+    assert found.dtype == torch.float32
+    assert float(found.detach()) == pytest.approx(float(expected), rel=10 * torch.finfo(dtype).eps)
+    found.backward()
+    assert generated.grad.dtype == torch.float64
+
+
+def test_features_without_weights_keep_the_type_of_the_images(pair: tuple[Tensor, Tensor]) -> None:
+    (found,) = losses.perceptual_losses(*pair, nn.Sequential(nn.Identity()), (1,))
+    torch.testing.assert_close(found, ((pair[0] - pair[1]) / 2 / STD).abs().mean())
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -110,6 +128,10 @@ def test_under_autocast_the_loss_is_float32(features: nn.Sequential, pair: tuple
         ({"layers": ()}, r"layer numbers within 1..5, got \(\)"),
         ({"target": torch.zeros(2, 3, 6, 5)}, r"expected \(B, 3, H, W\) each, got .*\(2, 3, 6, 5\)"),
         ({"generated": torch.zeros(2, 1, 6, 4), "target": torch.zeros(2, 1, 6, 4)}, r"expected \(B, 3, H, W\) each"),
+        (
+            {"generated": torch.zeros(0, 3, 6, 4), "target": torch.zeros(0, 3, 6, 4)},
+            r"^generated, target: expected at least one image, got \(0, 3, 6, 4\)$",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(

@@ -92,6 +92,16 @@ def test_protocols_of_images_and_lpips_go_together():
     assert accumulator.results()[1].value == pytest.approx(whole.mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("net", lpips.NETS)
+def test_the_protocol_shows_bytes_as_minus_one_to_one(net):
+    network, given = trunk(net), pictures()
+    expected = lpips.LPIPS(net, network)(*(2 * (picture.float() / 255) - 1 for picture in given)).double()
+    found = image.values(lpips.protocol(net, network), *given)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    narrow = lpips.LPIPS(net, network)(*(picture.float() / 255 for picture in given)).double()
+    assert ((narrow - expected).abs() > 1e-2 * expected).all()  # another range is another distance
+
+
 def test_the_trunk_may_be_a_file(tmp_path):
     network = trunk("squeeze")
     torch.save(backbones.create("squeezenet1_1", head=True).state_dict() | network.state_dict(), tmp_path / "trunk.pth")

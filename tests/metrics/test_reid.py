@@ -106,6 +106,42 @@ def test_against_a_plain_loop_over_several_blocks(similarity, monkeypatch):
     assert 5 < expected["mAP"] < 95
 
 
+def crowd(count: int, seed: int) -> tuple[torch.Tensor, Labels]:
+    """Features of eight persons, in the same places whatever the seed."""
+    rng, centres = np.random.default_rng(seed), np.random.default_rng(5).normal(size=(9, 16))
+    people = rng.integers(1, 9, count)
+    features = torch.from_numpy(centres[people] + rng.normal(size=(count, 16))).float()
+    return features, Labels(people, rng.integers(1, 4, count))
+
+
+def test_a_shift_of_all_features_changes_no_distance():
+    (query, who), (gallery, others) = crowd(20, 1), crowd(200, 2)
+    query, gallery = (torch.round(features * 1024) / 1024 for features in (query, gallery))  # exact after the shift
+    near, far = (
+        reid.evaluate(query + shift, gallery + shift, who, others, similarity="euclidean") for shift in (0, 1000)
+    )
+    assert values(far) == values(near)
+    assert 5 < near[0].value < 95
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+@pytest.mark.parametrize("scale", [1e37, 1e-37])
+def test_large_and_small_features_are_compared_as_others_are(similarity, scale):
+    (query, who), (gallery, others) = crowd(20, 1), crowd(200, 2)
+    plain, scaled = (
+        reid.evaluate(query * factor, gallery * factor, who, others, similarity=similarity) for factor in (1, scale)
+    )
+    assert values(scaled) == pytest.approx(values(plain), abs=1e-6)
+
+
+def test_features_that_no_number_can_compare_are_refused():
+    query, labels = np.full((1, 2), 1e200), (Labels([1], [1]), Labels([1, 2], [2, 2]))
+    gallery = np.array([[1e200, 0], [0, 1e200]])
+    with pytest.raises(ValueError, match="expected features whose squares are finite"):
+        reid.evaluate(query, gallery, *labels, similarity="euclidean")
+    assert reid.evaluate(query, gallery, *labels)[0].count == 1
+
+
 def test_inputs_stay_as_they_are():
     query = torch.full((2, 3), 2.0)
     reid.evaluate(query, query, Labels([1, 2], [1, 1]), Labels([1, 2], [2, 2]))

@@ -198,12 +198,25 @@ def test_bad_options_get_one_sentence(name, options, sentence):
             r"poses: expected \(B, 36, H, W\) = \(1, 36, 64, 64\), got \(1, 18, 64, 64\)",
         ),
         ((1, 1, 64, 64), (1, 36, 64, 64), r"image: expected \(B, 3, H, W\)"),
+        (
+            (1, 3, 16, 16),
+            (1, 36, 16, 16),
+            "image: expected height or width above 16, or two in a batch, to train batch norms, got one of 16 x 16",
+        ),
     ],
 )
 def test_generator_refuses_inputs_of_other_shapes(image, poses, sentence):
     network = models.create(G, width=2)
     with pytest.raises(ValueError, match=sentence):
         network(torch.zeros(image), torch.zeros(poses))
+
+
+@pytest.mark.parametrize(
+    ("training", "batch", "size"), [(False, 1, (16, 16)), (True, 2, (16, 16)), (True, 1, (16, 32))]
+)
+def test_the_smallest_images(training, batch, size):
+    network = models.create(G, width=2).train(training)
+    assert network(torch.randn(batch, 3, *size), torch.randn(batch, 36, *size)).shape == (batch, 3, *size)
 
 
 def test_discriminator_refuses_maps_of_other_shapes():

@@ -194,6 +194,35 @@ def test_all_parameters_of_the_networks_learn(pair):
     assert [name for name, parameter in named if parameter.grad is None] == []
 
 
+def test_without_cross_attention_the_pose_path_rests(pair):
+    network = loud(models.create("pona.generator.tiny", cross_attention=False)).train()
+    paths = [
+        network.pose_encoder,
+        *(one.pose for one in network.blocks),
+        *(one.self_attention for one in network.blocks),
+    ]
+    ran = []
+    for path in paths:
+        path.register_forward_hook(lambda *_: ran.append(1))
+    network(*pair).square().mean().backward()
+    assert not ran
+    idle = {name for name, parameter in network.named_parameters() if parameter.grad is None}
+    resting = ("pose_encoder", *(f"blocks.{block}.{part}" for block in (0, 1) for part in ("pose", "self_attention")))
+    assert idle == {name for name, _ in network.named_parameters() if name.startswith(tuple(f"{r}." for r in resting))}
+
+
+def test_without_cross_attention_the_published_size_counts_what_rests():
+    with torch.device("meta"):
+        network = models.create(G, norm="batch", cross_attention=False)
+    resting = [
+        network.pose_encoder,
+        *(one.pose for one in network.blocks),
+        *(one.self_attention for one in network.blocks),
+    ]
+    assert models.count_parameters(network) == GENERATORS["batch"][2] - 3 * 82_241
+    assert sum(models.count_parameters(part) for part in resting) == 26_256_134
+
+
 def test_block_has_right_derivatives():
     torch.manual_seed(0)
     block = loud(models.create(BLOCK, channels=8)).double()
@@ -367,12 +396,25 @@ def test_bad_options_get_one_sentence(name, options, sentence):
             r"poses: expected \(B, 36, H, W\) = \(1, 36, 16, 24\), got \(1, 18, 16, 24\)",
         ),
         ((1, 3, 16, 24), (2, 36, 16, 24), r"poses: expected \(B, 36, H, W\) = \(1, 36, 16, 24\), got"),
+        ((2, 3, 4, 4), (2, 36, 4, 4), "image: expected height or width above 4 for the instance norm, got 4 x 4"),
         ((1, 3, 16, 24), (1, 36, 16, 20), r"poses: expected \(B, 36, H, W\) = \(1, 36, 16, 24\), got"),
     ],
 )
 def test_generator_refuses_inputs_of_other_shapes(image, poses, sentence):
     with pytest.raises(ValueError, match=sentence):
         models.create("pona.generator.tiny")(torch.zeros(image), torch.zeros(poses))
+
+
+def test_the_smallest_image_of_batch_norms():
+    network = models.create("pona.generator.tiny", norm="batch")
+    one, two = ([torch.randn(batch, channels, 4, 4) for channels in (3, 36)] for batch in (1, 2))
+    with pytest.raises(ValueError, match="image: expected height or width above 4, or two in a batch, to train"):
+        network(*one)
+    assert network(*two).shape == (2, 3, 4, 4)
+    assert network.eval()(*one).shape == (1, 3, 4, 4)
+    wide = [torch.randn(1, channels, 4, 8) for channels in (3, 36)]
+    for norm in ("instance", "batch"):
+        assert models.create("pona.generator.tiny", norm=norm)(*wide).shape == (1, 3, 4, 8)
 
 
 def test_bytes_are_refused():
@@ -386,6 +428,10 @@ def test_block_refuses_codes_of_other_shapes():
         block(torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 4, 4))
     with pytest.raises(ValueError, match=r"pose_code: expected .* = \(1, 16, 4, 4\), got \(1, 16, 4, 5\)"):
         block(torch.zeros(1, 16, 4, 4), torch.zeros(1, 16, 4, 5))
+    with pytest.raises(
+        ValueError, match="image_code: expected height or width above 1 for the instance norm, got 1 x 1"
+    ):
+        block(torch.zeros(1, 16, 1, 1), torch.zeros(1, 16, 1, 1))
 
 
 def test_discriminator_refuses_maps_of_other_shapes():

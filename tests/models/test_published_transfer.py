@@ -137,9 +137,36 @@ def test_full_weights_serve_fewer_gates_and_drop_the_pose_levels_below():
     lowest = import_published(MULTISCALE, weights, gates=(3,))
     assert len(highest.pose_encoder.downs) == 1
     assert models.count_parameters(lowest) == models.count_parameters(network)
+    unread = {f"in2_down{level}" for level in (2, 3)}
+    rest = {key: tensor for key, tensor in weights.items() if key.split(".")[0] not in unread}
+    assert len(rest) < len(weights)
+    assert_same(MULTISCALE, highest, import_published(MULTISCALE, rest, gates=(1,)))
     weights["in2_down4.0.weight"] = torch.zeros(1)
     with pytest.raises(ValueError, match=r"1 unexpected \(in2_down4.0.weight\)"):
         import_published(MULTISCALE, weights, gates=(1,))
+
+
+def test_gates_are_fewer_only_where_the_caller_says_so():
+    _, weights = theirs(MULTISCALE)
+    assert list(import_published(MULTISCALE, weights).gates) == ["3", "2", "1"]
+    assert list(import_published(MULTISCALE, weights, gates=None).gates) == ["3", "2", "1"]
+    assert list(import_published(MULTISCALE, weights, gates=(3,)).gates) == ["3"]
+    for level in (1, 2):
+        rest = {key: tensor for key, tensor in weights.items() if not key.startswith(f"in2_down{level + 1}.")}
+        with pytest.raises(ValueError, match=rf"missing \(in2_down{level + 1}.0.weight"):
+            import_published(MULTISCALE, rest)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "cat"])
+def test_no_published_weights_join_the_deepest_codes(fusion):
+    _, weights = theirs(MULTISCALE)
+    sentence = (
+        f"^fusion: expected None for published weights of multiscale.generator, got '{fusion}'; leave it out, [^\n]*$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        import_published(MULTISCALE, weights, fusion=fusion)
+    with pytest.raises(ValueError, match=sentence):
+        import_published(MULTISCALE, {}, fusion=fusion, gates=())
 
 
 def test_known_names_of_the_authors():
@@ -184,7 +211,6 @@ def test_a_cut_file_is_refused_wherever_it_is_cut(name, options):
         (D, {"spectral_norm": False}, r"missing \(model.1.weight,"),
         (D, {"in_channels": 6}, r"model.1.weight_orig \(4, 21, 7, 7\) instead of \(4, 6, 7, 7\)"),
         (MULTISCALE, {"pose_channels": 36}, r"in2_conv1.0.weight \(2, 32, 3, 3\) instead of \(2, 36, 3, 3\)"),
-        (MULTISCALE, {"fusion": "cat"}, r"1 of another shape \(out_up1.0.weight \(16, 8, 4, 4\) instead of \(32, 8"),
         (PATCHES, {"layers": 3}, "missing"),
     ],
 )

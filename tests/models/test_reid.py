@@ -28,7 +28,6 @@ def test_every_parameter_learns(backbone):
     network = models.create("reid.embedder", backbone=backbone, widths=(4, 8), features=6, identities=3, dropout=0.0)
     _, logits = network(torch.randn(4, 3, 32, 32))
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
-    # the bottleneck's bias is taken out again by the batch norm behind it
     still = [name for name, weight in network.named_parameters() if weight.grad is None]
     assert still == []
     assert all(weight.grad.isfinite().all() for weight in network.parameters())

@@ -1,7 +1,9 @@
 """A fused convolution against the layers it stands for, by each of its ways."""
 
+import copy
 import functools
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -147,6 +149,41 @@ def test_float64_stays():
     sequence = layers("3x3", "batch norm").double()
     x = seeded(1, 6, 8, 8).double()
     torch.testing.assert_close(fused(sequence)(x), sequence(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_arranged_weights_follow_the_weights(monkeypatch, way):
+    """After a call: loaded, converted there and back, moved, and given a layer to take over."""
+    forced(monkeypatch, way)
+    x = seeded(2, 6, 9, 13)
+    sequence, other = layers("3x3", "batch norm, rectifier"), layers("3x3", "batch norm, rectifier")
+    other[0].weight.mul_(2)
+    layer = FusedConvolution(sequence[0])
+    layer(x)
+    for behind in sequence[1:]:
+        layer.append(behind)
+        layer(x)
+    torch.testing.assert_close(layer(x), sequence(x), rtol=1e-4, atol=2e-5)
+    layer.load_state_dict(fused(other).state_dict())
+    torch.testing.assert_close(layer(x), other(x), rtol=1e-4, atol=2e-5)
+    layer.load_state_dict(fused(sequence).state_dict(), assign=True)
+    torch.testing.assert_close(layer(x), sequence(x), rtol=1e-4, atol=2e-5)
+    layer.bfloat16().float()
+    assert not torch.equal(layer(x), fused(sequence)(x))  # the weights have fewer digits now
+    assert layer.to("meta")(x.to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_that_has_run_can_be_copied_and_pickled(monkeypatch, way, again):
+    forced(monkeypatch, way)
+    x = seeded(2, 6, 9, 13)
+    layer = fused(layers("3x3", "batch norm"))
+    first = layer(x)
+    other = again(layer)
+    assert not other._ways
+    torch.testing.assert_close(other(x), first, rtol=0, atol=1e-6)
+    assert layer._ways
 
 
 def test_what_cannot_be_taken_over_is_left():

@@ -1,10 +1,10 @@
-"""Residual modules: shapes, the two skips, widths."""
+"""Residual layers: shapes, the two skips, widths, the plain sum."""
 
 import pytest
 import torch
 from torch import nn
 
-from fastpose.nn.residual import Residual, bottleneck, skip_connection
+from fastpose.nn.residual import Residual, ResidualSum, bottleneck, skip_connection
 
 
 def test_residual_changes_only_the_channels():
@@ -39,6 +39,15 @@ def test_skip_kinds(kind, layers):
 @pytest.mark.parametrize("kind", ["conv", "bn_relu_conv"])
 def test_skip_is_the_identity_where_channels_agree(kind):
     assert isinstance(skip_connection(4, 4, kind), nn.Identity)
+
+
+def test_the_plain_sum_leaves_its_input_and_what_is_negative():
+    layer, x = ResidualSum(nn.ReLU(inplace=False), nn.Conv2d(3, 3, 1)), torch.randn(2, 3, 4, 5)
+    before = x.clone()
+    torch.testing.assert_close(layer(x), x + layer.body[1](x.clamp(min=0)))
+    assert layer(x).min() < 0
+    assert torch.equal(x, before)
+    assert list(layer.state_dict()) == ["body.1.weight", "body.1.bias"]
 
 
 def test_unknown_skip_offers_the_nearest():

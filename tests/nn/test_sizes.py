@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastpose.nn.sizes import check_counts, check_maps, check_pair
+from fastpose.nn.sizes import check_counts, check_maps, check_normed, check_pair
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,32 @@ def test_maps_below_the_smallest_size():
         check_maps("maps", torch.zeros(1, 3, 9, 4), 3, 5)
     with pytest.raises(ValueError, match=r"^maps: expected \(B, 3, H, W\) = "):
         check_maps("maps", torch.zeros(1, 2, 9, 9), 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "norm", "training", "sentence"),
+    [
+        ((2, 3, 8, 8), "instance", True, "for the instance norm, got 8 x 8"),
+        ((1, 3, 8, 8), "instance", False, "for the instance norm, got 8 x 8"),
+        ((1, 3, 8, 8), "batch", True, "or two in a batch, to train batch norms, got one of 8 x 8"),
+    ],
+)
+def test_maps_with_one_value_to_normalise_over(size, norm, training, sentence):
+    with pytest.raises(ValueError, match=f"^image: expected height or width above 8,? {sentence}$"):
+        check_normed("image", torch.zeros(size), 8, norm, training)
+
+
+@pytest.mark.parametrize(
+    ("size", "norm", "training"),
+    [
+        ((1, 3, 8, 16), "instance", True),
+        ((1, 3, 16, 8), "batch", True),
+        ((2, 3, 8, 8), "batch", True),
+        ((1, 3, 8, 8), "batch", False),
+    ],
+)
+def test_maps_with_enough_values_to_normalise_over(size, norm, training):
+    check_normed("image", torch.zeros(size), 8, norm, training)
 
 
 def test_counts_start_at_one():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_market
 
+from fastpose.data import keypoint_tables
 from fastpose.data.images import image_size, read_image
 from fastpose.training import augment, reid_data
 from fastpose.training.reid_data import Photo
@@ -31,15 +32,25 @@ def root(tmp_path):
 
 
 class Painter:
-    """A pose transfer that paints the mean colour of the condition and notes what it was asked."""
+    """A pose transfer that paints the mean colour of the condition and notes what it was asked.
 
-    def __init__(self, size: tuple[int, int] = tiny_market.SIZE) -> None:
-        self.size, self.calls = size, []
+    With ``poses`` it paints how high the target's right wrist lies instead.
+    """
+
+    def __init__(self, size: tuple[int, int] = tiny_market.SIZE, poses: bool = False) -> None:
+        self.size, self.poses, self.calls = size, poses, []
 
     def __call__(self, photo, source, targets):
         self.calls.append((source, list(targets)))
+        if self.poses:
+            return [np.full((*self.size, 3), grey(pose.keypoints[4, 1]), np.uint8) for pose in targets]
         colour = photo[: photo.shape[0] // 2].reshape(-1, 3).mean(0).round().astype(np.uint8)
         return [np.broadcast_to(colour, (*self.size, 3)) for _ in targets]
+
+
+def grey(wrist: float) -> int:
+    """The colour of a pose whose wrist lies 6, 7 or 8 pixels below the top."""
+    return int(90 * (wrist - 6))
 
 
 # ---------------------------------------------------------------------------------------------------------- the plan
@@ -88,6 +99,14 @@ def test_the_seed_alone_decides():
     assert augment.plan(images, posed(images), 0.4, 2) != first
 
 
+def test_a_plan_counts_what_must_stay():
+    images = photos({1: 9, 2: 9, 3: 1})
+    plan = augment.plan(images, posed(images, (images[0].path.name,)), 0.1)
+    assert (plan.fixed, plan.persons, len(plan.real)) == (1, 3, 4)
+    with pytest.raises(ValueError, match="seed: expected 0 or more, got -1"):
+        augment.plan(images, posed(images), 0.1, -1)
+
+
 @pytest.mark.parametrize("portion", [0.0, -1.0, 1.1, float("nan")])
 def test_a_portion_is_a_share(portion):
     with pytest.raises(ValueError, match="portion: expected a share above 0 and at most 1"):
@@ -119,6 +138,7 @@ def test_a_mixed_set_has_the_same_names_and_an_honest_manifest(root, tmp_path):
     assert json.loads((out / "augmentation.json").read_text()) == {
         "recipe": "r",
         "portion": 0.5,
+        "reached": 0.5,
         "seed": 3,
         "real": 8,
         "generated": 8,
@@ -127,6 +147,23 @@ def test_a_mixed_set_has_the_same_names_and_an_honest_manifest(root, tmp_path):
     for name in ("market-annotation-train.csv", "market-pairs-train.csv"):
         assert (out / name).read_bytes() == before[root / name]
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert not (out / "unfinished.txt").exists()
+
+
+def test_every_missing_image_is_drawn_in_its_own_pose(root, tmp_path):
+    painter = Painter(poses=True)
+    mixed = augment.market(root, tmp_path / "mixed", painter, portion=0.3)
+    rows = [json.loads(line) for line in (tmp_path / "mixed" / "manifest.jsonl").read_text().splitlines()]
+    made = {row["name"]: row["condition"] for row in rows if row["kind"] == "generated"}
+    assert {pose.name for _, targets in painter.calls for pose in targets} == set(made)
+    assert {source.name for source, _ in painter.calls} == set(made.values())
+    table = keypoint_tables.read_table(root / "market-annotation-train.csv")
+    wrists = dict(zip(table.names, table.keypoints[:, 4, 1], strict=True))
+    assert sum(wrists[name] != wrists[condition] for name, condition in made.items()) > 3
+    for name in made:
+        drawn = read_image(tmp_path / "mixed" / "train" / name)
+        assert np.abs(drawn.astype(int) - grey(wrists[name])).max() <= 2
+    assert len(made) == mixed.generated
 
 
 def test_the_poses_are_those_of_the_condition_and_of_the_missing_images(root, tmp_path_factory):
@@ -179,13 +216,35 @@ def test_a_set_without_images_or_key_points_is_one_sentence(root, tmp_path):
         augment.market(root, tmp_path / "mixed", Painter(), portion=0.5)
 
 
-def test_an_interrupted_set_has_no_manifest(root, tmp_path):
-    def fails(photo, source, targets):
-        raise ValueError("stop")
+def test_an_interrupted_set_trains_nothing(root, tmp_path):
+    calls = []
 
-    with pytest.raises(ValueError, match="stop"):
+    def fails(photo, source, targets):
+        calls.append(source)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return Painter()(photo, source, targets)
+
+    with pytest.raises(KeyboardInterrupt):
         augment.market(root, tmp_path / "mixed", fails, portion=0.3)
-    assert not (tmp_path / "mixed" / "manifest.jsonl").exists()
+    assert len(list((tmp_path / "mixed" / "train").iterdir())) > 5
+    for only_real in (False, True):
+        data = reid_data.ReidDataConfig(root=str(tmp_path / "mixed"), test_root=str(root), only_real=only_real)
+        with pytest.raises(ValueError, match="did not finish this set; remove the folder and write it anew"):
+            reid_data.train_dataset(data, 0)
+    with pytest.raises(ValueError, match="did not finish"):
+        augment.market(tmp_path / "mixed", tmp_path / "again", Painter(), portion=0.3)
+    with pytest.raises(ValueError, match="is not empty"):
+        augment.market(root, tmp_path / "mixed", Painter(), portion=0.3)
+
+
+@pytest.mark.parametrize("name", [ALL[0], ALL[7], tiny_market.NO_POSE])
+def test_a_cut_image_is_found_before_anything_is_written(root, tmp_path, name):
+    path = root / "train" / name
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=f"{name}: truncated after"):
+        augment.market(root, tmp_path / "mixed", Painter(), portion=0.3)
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_the_real_sample(shared, tmp_path, tmp_path_factory):

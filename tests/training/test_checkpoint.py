@@ -142,6 +142,13 @@ def test_folder_foreign_newer_and_other_recipe(saved: Path, tmp_path: Path) -> N
         checkpoint.load_weights(saved)
 
 
+@pytest.mark.parametrize("other", [[{"image": "a.jpg"}], {"people": []}, {"files": None}, {"files": {}}, "text"])
+def test_json_of_another_kind_beside_the_weights_is_no_manifest(saved: Path, other: object) -> None:
+    """Key points may well have the name of the weights that found them."""
+    saved.with_suffix(".json").write_text(json.dumps(other))
+    assert checkpoint.load_weights(saved)[1]["step"] == 7
+
+
 def test_a_mismatch_lists_five_keys_and_the_difference(saved: Path) -> None:
     state, manifest = checkpoint.load_weights(saved)
     with pytest.raises(ValueError, match="does not fit the network") as caught:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fastpose.training import config
+from fastpose.training import config, systems
 from fastpose.training.config import RunConfig, apply_overrides, from_dict, to_dict
 
 
@@ -124,6 +124,53 @@ def test_a_section_in_yaml_may_be_named_alone() -> None:
     assert from_dict(Config, {"optimizer": "sgd"}).optimizer == Optimizer("sgd")
     with pytest.raises(ValueError, match="model: expected a section of keys, got 'big'"):
         from_dict(Config, {"model": "big"})
+
+
+@dataclass(frozen=True)
+class Section:
+    needed: int
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer("sgd", lr=0.1))
+
+
+@dataclass(frozen=True)
+class Nested:
+    outer: Section
+    other: Section = field(default_factory=lambda: Section(3, Optimizer("other")))
+
+
+def test_a_section_given_in_part_keeps_its_parents_default() -> None:
+    found = from_dict(Nested, {"outer": {"needed": 1, "optimizer": {"lr": 2}}, "other": {"optimizer": {"lr": 4}}})
+    assert found.outer == Section(1, Optimizer("sgd", lr=2.0))
+    assert found.other == Section(3, Optimizer("other", lr=4.0))
+    assert from_dict(Nested, {"outer": {"needed": 1}, "other": {"optimizer": "adam"}}).other.optimizer.name == "adam"
+    with pytest.raises(ValueError, match=r"outer\.needed: no value given and there is no default"):
+        from_dict(Nested, {"outer": {"optimizer": {"lr": 2}}})
+
+
+def each_value(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every value of nested dicts alone, in its sections."""
+    alone = []
+    for key, value in values.items():
+        inside = each_value(value) if isinstance(value, dict) and value else [value]
+        alone += [{key: entry} for entry in inside]
+    return alone
+
+
+@pytest.mark.parametrize("system", systems.names())
+def test_one_value_of_a_systems_default_gives_the_default(system: str) -> None:
+    cls = systems.get(system).config
+    sections = [key for key, annotation in config.flatten_types(cls).items() if hasattr(annotation, "__post_init__")]
+    assert {"run", "data", "model"} <= set(sections)
+    for values in each_value(to_dict(cls())):
+        assert from_dict(cls, values) == cls(), values
+
+
+def test_an_own_recipe_may_say_little(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("system: multiscale\nconfig:\n  data: {root: X}\n  run: {workers: 0}\n  test: {inception: W}\n")
+    found = config.load_recipe(path).config
+    assert (found.data.name, found.data.pose_map, found.data.root) == ("deepfashion", "binary", "X")
+    assert (found.run.max_steps, found.run.batch_size, found.test.both_directions) == (270_000, 8, True)
 
 
 def test_differences_names_dotted_keys() -> None:

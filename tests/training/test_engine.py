@@ -12,7 +12,8 @@ import pytest
 import torch
 import toy_system
 
-from fastpose.training import checkpoint, engine, randomness, resume_point
+from fastpose import training
+from fastpose.training import checkpoint, engine, loop, randomness, resume_point, systems
 from fastpose.training.phases import NonFiniteError
 
 SHORT = ("run.epochs=1", "data.length=16")
@@ -67,6 +68,73 @@ def test_accumulation_groups_batches(tmp_path: Path) -> None:
     assert result.step == 2  # 12 batches; the two that are left over make no step
     with pytest.raises(ValueError, match=r"run\.accumulate: 13 batches of 4 make one step, the epoch has 12"):
         toy_system.train(tmp_path, "run.accumulate=13")
+
+
+# ---- weights to begin with ---------------------------------------------------------------------------------------
+
+
+def published(recipe: str, path: Path) -> dict[str, torch.Tensor]:
+    """Write weights as an import does, of another recipe and seed; return them."""
+    loaded = training.load_recipe(recipe, ["run.seed=7"])
+    network = systems.get(loaded.system).network(loaded.config)
+    checkpoint.save_weights(path, network, {"recipe": "another/recipe", "system": loaded.system, "step": 0})
+    return network.state_dict()
+
+
+@pytest.mark.parametrize("name", ["pona/tiny", "sagan/tiny"])
+def test_a_run_begins_with_given_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = published(name, tmp_path / "given.safetensors")
+    jobs: list[loop.Job] = []
+    monkeypatch.setattr(loop.Job, "run", lambda job, progress: jobs.append(job) or loop.Ending("finished", 0))
+    for start in (f"run.start={tmp_path}/given.safetensors", "run.start="):
+        training.train(name, [start, "run.ema=0.9"], out=tmp_path / "runs", progress=False)
+    begun, fresh = jobs
+    wanted = checkpoint.hash_tensors(given)
+    assert checkpoint.hash_tensors(begun.main.state_dict()) == wanted
+    assert checkpoint.hash_tensors(begun.published.state_dict()) == wanted  # the averaged weights begin there too
+    assert checkpoint.hash_tensors(fresh.main.state_dict()) != wanted
+    others = [{k: n.state_dict() for k, n in job.trainer.networks.items() if k != "generator"} for job in jobs]
+    assert others[0].keys() == others[1].keys()
+    for key, state in others[0].items():
+        assert checkpoint.hash_tensors(state) == checkpoint.hash_tensors(others[1][key])
+
+
+@pytest.mark.parametrize("name", ["pona/tiny", "sagan/tiny"])
+def test_weights_that_do_not_fit_leave_no_folder(name: str, tmp_path: Path) -> None:
+    other = "sagan/tiny" if name == "pona/tiny" else "pona/tiny"
+    published(other, tmp_path / "given.safetensors")
+    out = tmp_path / "runs"
+    with pytest.raises(ValueError, match=r"given\.safetensors: does not fit the network: .* is missing"):
+        training.train(name, [f"run.start={tmp_path}/given.safetensors"], out=out, progress=False)
+    with pytest.raises(FileNotFoundError, match=r"absent\.safetensors: no such file"):
+        training.train(name, [f"run.start={tmp_path}/absent.safetensors"], out=out, progress=False)
+    assert not out.exists()
+
+
+def test_a_resume_has_weights_of_its_own(tmp_path: Path) -> None:
+    first = toy_system.train(tmp_path / "first", *SHORT).folder / "weights" / "last.safetensors"
+    start = f"run.start={first}"
+    whole = toy_system.train(tmp_path / "whole", start).folder
+    part = toy_system.train(tmp_path / "part", start, "run.max_steps=5").folder
+    first.unlink()
+    toy_system.train(tmp_path / "part", start, resume=part)
+    assert toy_system.state_hash(part) == toy_system.state_hash(whole)
+    assert toy_system.state_hash(whole) != toy_system.state_hash(toy_system.train(tmp_path / "plain").folder)
+
+
+def test_a_resume_point_of_before_a_key_existed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = toy_system.train(tmp_path, "run.max_steps=5").folder
+    load = resume_point.load
+
+    def older(path: Path) -> Any:
+        state, manifest = load(path)
+        del manifest["config"]["run"]["start"]
+        return state, manifest
+
+    monkeypatch.setattr(resume_point, "load", older)
+    assert toy_system.train(tmp_path, resume=run).step == 24
+    with pytest.raises(ValueError, match=r"cannot go on: run\.start was '' and is 'W'"):
+        toy_system.train(tmp_path, "run.start=W", "run.epochs=9", resume=run)
 
 
 def train_scored(folder: Path, scores: list[float], *overrides: str, mode: str = "max") -> engine.FitResult:

@@ -124,6 +124,16 @@ def test_the_network_keeps_its_mode() -> None:
         assert estimator.network.training is mode
 
 
+def test_a_frozen_part_stays_in_its_mode() -> None:
+    estimator = estimator_for()
+    estimator.network.frozen = torch.nn.BatchNorm2d(3)
+    estimator.network.train()
+    estimator.network.frozen.eval()
+    estimator(photo_of(JOINTS))
+    assert estimator.network.training
+    assert not estimator.network.frozen.training
+
+
 def test_no_box_gives_no_person() -> None:
     estimate = estimator_for()(photo_of(JOINTS), [])
     assert len(estimate) == 0

@@ -170,6 +170,11 @@ def test_one_batch_can_be_learned() -> None:
     assert distances[-1] < 0.8 * distances[0]
 
 
+def test_without_a_discriminator_batches_may_be_accumulated_and_images_be_small() -> None:
+    config = trainer_for("discriminator=none", "run.accumulate=2", "data.height=8", "data.width=8").config
+    assert (config.run.accumulate, config.data.height) == (2, 8)
+
+
 def test_no_gradient_is_left_behind() -> None:
     trainer = trainer_for()
     trainer.step(batch_for(trainer), update_for(trainer))
@@ -223,6 +228,12 @@ def test_a_bad_value_is_one_sentence(section: str, field: str, value: Any, sente
         (["model.gates=3"], r"gates: expected levels from 1 \(finest\) to 2 \(deepest\), got \(3,\)"),
         (["model.gates=1", "model.fusion=sum"], r"gates: expected \(\) beside fusion='sum', got \(1,\)"),
         (["schedule.decay_epochs=3"], r"schedule\.decay_epochs: expected at most the 2 of run\.epochs, got 3"),
+        (
+            ["run.accumulate=2"],
+            r"run\.accumulate: expected 1, as .*, got 2; choose run\.batch_size, or train",
+        ),
+        (["discriminator.layers=3"], r"expected 24 or more \(3 x 2\*\*discriminator\.layers\), got 32 x 16"),
+        (["discriminator.layers=0"], r"discriminator\.layers: expected 1 or more, got 0"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(overrides: list[str], sentence: str) -> None:

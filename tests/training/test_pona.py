@@ -15,6 +15,7 @@ from transfer_cases import Recorder, batch_for, descend, prepared_by_hand, updat
 
 from fastpose.training import config as configuration
 from fastpose.training import pona, transfer_data, transfer_training
+from fastpose.training.distributed import World
 
 STEADY = ("model.dropout=0", "appearance.dropout=0", "pose.dropout=0")
 
@@ -98,14 +99,23 @@ def test_discriminators_may_be_updated_more_often() -> None:
     assert update.order == ["generator", *["appearance"] * 3, *["pose"] * 3]
 
 
-def test_accumulated_batches_make_one_update() -> None:
-    trainer = trainer_for("run.accumulate=2")
-    update = Recorder(trainer, accumulate=2)
-    update.begin(1, None, last=False)
-    trainer.step(batch_for(trainer, 0), update)  # the recorder sees that nothing moves
-    update.begin(1, None, last=True)
-    trainer.step(batch_for(trainer, 1), update)
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """Two halves and the whole: equal where no image sees another, by norm, pool or a power iteration per pass."""
+    apart = ["loss.pool=0", *(f"{section}.norm=instance" for section in ("model", "appearance", "pose"))]
+    apart += [f"{section}.spectral_norm=no" for section in ("appearance", "pose")]
+    whole, halves = (with_sgd(trainer_for(*STEADY, *apart, option)) for option in ("run.seed=0", "run.accumulate=2"))
+    before = {name: weights(network) for name, network in whole.networks.items()}
+    batch = batch_for(whole, count=4)
+    whole.step(batch, update_for(whole))
+    update = Recorder(halves, accumulate=2)
+    for number in (0, 1):  # the recorder sees that nothing moves before the last
+        update.begin(1, None, last=number == 1)
+        halves.step({key: value[2 * number : 2 * number + 2] for key, value in batch.items()}, update)
     assert len(update.order) == 6
+    for name, network in whole.networks.items():
+        moved = weights(network) - before[name]
+        assert float(moved.abs().max()) > 1e-4
+        torch.testing.assert_close(weights(halves.networks[name]) - before[name], moved, rtol=1e-3, atol=1e-6)
 
 
 def test_discriminators_see_image_first_and_what_it_must_agree_with() -> None:
@@ -139,6 +149,17 @@ def test_the_pool_gives_images_of_earlier_steps() -> None:
         earlier += list(drawn)
     assert exchanged
     assert [len(pool) for pool in trainer.pools.values()] == [2, 2]
+
+
+def test_processes_are_shown_different_images_of_their_pools() -> None:
+    shown: list[Tensor] = []
+    for rank in (0, 1):
+        trainer = trainer_for("loss.pool=2", *STEADY)
+        update = update_for(trainer, place=World(rank, 1, torch.device("cpu")))
+        for seed in range(5):
+            trainer.step(batch_for(trainer, seed), update)
+        shown.append(torch.stack(trainer.state()["appearance"]["images"]))
+    assert not torch.allclose(shown[0], shown[1])
 
 
 @pytest.mark.parametrize(("without", "left"), [("appearance", "pose"), ("pose", "appearance")])
@@ -250,6 +271,11 @@ def test_the_rate_is_the_released_one() -> None:
     assert rates[-1] == 0
 
 
+@pytest.mark.parametrize(("epochs", "rates"), [(1, [1]), (2, [0.5, 0]), (3, [1, 0.5, 0]), (4, [1, 1, 0.5, 0])])
+def test_few_epochs(epochs: int, rates: list[float]) -> None:
+    assert rates_of(epochs) == pytest.approx(rates)
+
+
 def test_the_decay_can_be_chosen() -> None:
     assert rates_of(5, decay_epochs=3) == pytest.approx([1, 0.75, 0.5, 0.25, 0])
     assert trainer_for("schedule=constant").schedulers == {}
@@ -277,6 +303,14 @@ def test_a_resumed_rate_is_that_of_the_new_epochs(before: int, after: int) -> No
         second_schedule.step()
     assert found == pytest.approx([0.3 * rate for rate in rates_of(after)[6:]])
     assert second_schedule.get_last_lr() == [0]
+
+
+def test_a_schedules_state_of_an_older_version_is_read() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = transfer_training.build_schedulers({"a": optimizer}, transfer_training.ScheduleConfig(), 14)["a"]
+    schedule.load_state_dict({**schedule.state_dict(), "last_epoch": 12, "curve": (10, 4), "T_max": 14})
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * (1 - 4 / 5))
+    assert not {"curve", "T_max", "share"} & set(schedule.state_dict())
 
 
 # ---- state -----------------------------------------------------------------------------------------------------
@@ -338,9 +372,19 @@ def test_one_batch_can_be_learned() -> None:
     assert distances[-1] < 0.8 * distances[0]
 
 
-@pytest.mark.parametrize(("protocols", "monitor", "mode"), [("", "SSIM (PATN)", "max"), ("L1,PSNR", "L1", "min")])
-def test_the_first_protocol_tells_the_best_weights(protocols: str, monitor: str, mode: str) -> None:
-    trainer = trainer_for(f"test.protocols={protocols}")
+@pytest.mark.parametrize(
+    ("options", "monitor", "mode"),
+    [
+        (["test.protocols="], "SSIM (PATN)", "max"),
+        (["test.protocols=L1,PSNR"], "L1", "min"),
+        (["test.monitor=PSNR"], "PSNR", "max"),
+        (["test.monitor=FID", "test.inception=W"], "FID", "min"),
+        (["test.monitor=LPIPS (vgg)", "test.lpips_vgg=W"], "LPIPS (vgg)", "min"),
+        (["test.monitor=PCKh (transfer)", "test.pose_weights=W"], "PCKh (transfer)", "max"),
+    ],
+)
+def test_a_result_tells_the_best_weights(options: list[str], monitor: str, mode: str) -> None:
+    trainer = trainer_for(*options)
     assert (trainer.monitor, trainer.monitor_mode) == (monitor, mode)
 
 
@@ -403,6 +447,8 @@ def test_a_bad_perceptual_loss_is_one_sentence(field: str, value: Any, sentence:
     [
         (["data.height=30", "data.width=16"], r"expected multiples of 4 .*got 30 x 16"),
         (["schedule.decay_epochs=3"], r"schedule\.decay_epochs: expected at most the 2 of run\.epochs, got 3"),
+        (["data.height=4", "data.width=4"], r"data\.height, data\.width: expected 8 or more \(.*\), got 4 x 4"),
+        (["test.monitor=FID"], r"test\.monitor: expected one of SSIM \(PATN\), L1, PSNR, mask-SSIM, got 'FID'"),
         (["loss.ratio=2", "run.accumulate=2"], r"loss\.ratio: expected 1 with run\.accumulate=2, got 2"),
         (["appearence=none"], r"unknown key 'appearence'.*did you mean 'appearance'"),
         (["model.blocks=0"], "blocks: expected at least 1, got 0"),

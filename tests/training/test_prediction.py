@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from drawing_weights import SMALL, save
 
 from fastpose import training
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_files import Pose
 from fastpose.training import checkpoint, prediction, systems, transfer_data, transfer_guides, try_on
-from fastpose.training import config as configuration
 from fastpose.training.transfer_guides import Guides, PoseReader
 from fastpose.training.transfer_inference import PoseTransfer
 from fastpose.visual.grids import save_image
@@ -22,26 +21,14 @@ from fastpose.visual.grids import save_image
 SIZE = (64, 40)
 
 
-def save(folder: Path, name: str, *overrides: str) -> Path:
-    """Write weights of a recipe as training leaves them, drawn anew."""
-    recipe = configuration.load_recipe(name, overrides)
-    torch.manual_seed(0)
-    network = systems.get(recipe.system).network(recipe.config)
-    about = {"recipe": recipe.name, "system": recipe.system, "config": configuration.to_dict(recipe.config)}
-    path = folder / f"{name.replace('/', '-')}.safetensors"
-    checkpoint.save_weights(path, network, about)
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Tiny weights of every kind of generator and of a pose network."""
     made = tmp_path_factory.mktemp("weights")
-    small = ("model.width=2", "model.levels=2", "data.height=32", "data.width=32")
     save(made, "pona/tiny")
     save(made, "sagan/tiny")
-    save(made, "multiscale/semantic", *small)
-    save(made, "multiscale/fonts", *small)
+    save(made, "multiscale/semantic", *SMALL)
+    save(made, "multiscale/fonts", *SMALL)
     return made
 
 
@@ -49,6 +36,10 @@ def folder(tmp_path_factory) -> Path:
 def photo(tmp_path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     return save_image(tmp_path / "in" / "anna.png", pixels)
+
+
+def photo_of(size: tuple[int, int], seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 def write_poses(path: Path, names: list[str], size: tuple[int, int] = SIZE, **changes: object) -> Path:
@@ -89,7 +80,7 @@ def test_one_pose_makes_no_film_and_existing_files_stay(folder, photo, tmp_path)
     (tmp_path / "out" / "anna_target.png").write_text("mine")
     written = training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options)
     names = [path.name for path in written]
-    assert names == ["anna_target-2.png", "anna_sheet.png", "anna_features.png", "anna_attention.png"]
+    assert names == [f"anna_{name}-2.png" for name in ("target", "sheet", "features", "attention")]
     assert (tmp_path / "out" / "anna_target.png").read_text() == "mine"
 
 
@@ -146,6 +137,71 @@ def test_predict_writes_key_points_that_transfer_reads(folder, photo, tmp_path):
     assert PoseReader(tmp_path / "k.json", None).of(photo).size == SIZE
 
 
+def test_key_points_go_to_a_new_file_alone(folder, photo, tmp_path):
+    weights, before = folder / "sagan-tiny.safetensors", photo.read_bytes()
+    for path, sentence in ((photo, "exists already; name another file"), (tmp_path / "no" / "k.json", "no folder")):
+        with pytest.raises(ValueError, match=sentence):
+            training.predict(None, weights, [photo], out=tmp_path / "out", save_keypoints=path)
+    assert photo.read_bytes() == before
+    assert not (tmp_path / "out").exists()  # refused before the first photograph
+    training.predict(None, weights, [photo], out=tmp_path / "out", save_keypoints=tmp_path / "out" / "k.json")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["anna.png", "k.json"]
+
+
+def test_a_bad_photograph_is_found_before_any_is_drawn(folder, photo, tmp_path):
+    cut = photo.parent / "cut.png"
+    cut.write_bytes(photo.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="truncated"):
+        training.predict(None, folder / "sagan-tiny.safetensors", [photo.parent], out=tmp_path / "out")
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    options = {"poses": keypoints, "keypoints": keypoints, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match="truncated"):
+        training.transfer(None, folder / "pona-tiny.safetensors", [photo.parent], **options)
+    save_image(cut, np.zeros((*SIZE, 3), np.uint8))  # now whole, but nothing tells its joints
+    with pytest.raises(ValueError, match=r"cut.png: its key points are not known"):
+        training.transfer(None, folder / "pona-tiny.safetensors", [photo.parent], **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_target_is_found_before_any_is_drawn(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    rows = json.loads(write_poses(tmp_path / "p.json", ["one.png", "two.png"]).read_text())
+    rows[1]["persons"][0]["scores"] = [0.05] * 17
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    options = {"poses": tmp_path / "p.json", "keypoints": keypoints, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"no joint of pose 'two.png' is known \(none scored at least 0.1\)"):
+        training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_named_like_a_photograph_is_none(photo, tmp_path):
+    (photo.parent / "x.jpg").mkdir()
+    assert prediction.find_photos([photo.parent]) == [photo]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"image .*empty: no image in it; expected \.jpg"):
+        prediction.find_photos([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("override", ["data.height=64", "data.name=photos", "data.sigma=3", "test.splits=2"])
+def test_what_training_fixed_cannot_be_overridden(folder, photo, tmp_path, override):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    options = {"poses": keypoints, "keypoints": keypoints, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match=rf"{override.split('=')[0]}: the training of .* fixed it"):
+        training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options, overrides=[override])
+    assert training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options, overrides=["run.seed=7"])
+
+
+def test_weights_of_nan_draw_nothing(photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    options = {"poses": keypoints, "keypoints": keypoints, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match="expected finite images, got NaN"):
+        training.transfer(None, save(tmp_path, "pona/tiny", value=float("nan")), [photo], **options)
+    broken = save(tmp_path, "sagan/tiny", value=float("nan"))
+    with pytest.raises(ValueError, match=r"sagan-tiny.safetensors: .* holds NaN or infinite values"):
+        training.predict(None, broken, [photo], out=tmp_path / "drawn", save_keypoints=tmp_path / "n.json")
+    assert not (tmp_path / "n.json").exists()
+
+
 # ---- where poses come from -------------------------------------------------------------------------------------
 
 
@@ -195,6 +251,12 @@ def test_a_folder_of_tables_or_of_photographs_is_a_sequence(photo, tmp_path):
     assert [pose.name for pose in reader.listed([sequence])] == ["video_000", "video_001", "video_002"]
 
 
+def test_a_target_takes_no_key_points_of_another_photograph_of_its_name(photo, tmp_path):
+    reader = PoseReader(write_poses(tmp_path / "k.json", ["elsewhere/anna.jpg"], (200, 100)), None)
+    with pytest.raises(ValueError, match=r"--pose .*anna.png: pose 'elsewhere/anna.jpg' is of an image of 100 x 200"):
+        reader.listed([photo])
+
+
 def test_a_table_without_sizes_takes_that_of_the_image_where_it_is(photo, tmp_path):
     keypoints = write_poses(tmp_path / "k.json", [str(photo)], size=None or SIZE)
     rows = json.loads(keypoints.read_text())
@@ -230,7 +292,7 @@ def test_key_points_of_a_wider_copy_of_the_photograph_are_refused(folder, photo,
             ValueError,
             "photograph in/anna.png: its key points are not known; pass --keypoints",
         ),
-        ({"poses": (Path("empty"),)}, FileNotFoundError, "--pose empty: nothing in this folder"),
+        ({"poses": (Path("empty"),)}, FileNotFoundError, "--pose empty: nothing in it"),
         ({"poses": (Path("a.txt"),)}, ValueError, r"--pose a.txt: expected a file that ends in .json, .csv, .jpg"),
         ({"keypoints": Path("no.json")}, FileNotFoundError, "key points no.json: no such file"),
         ({"letters": "A"}, ValueError, "--letters: of no use to a generator guided by poses; it takes --pose"),
@@ -270,18 +332,29 @@ def test_maps_of_parts_lead_a_reconstruction(folder, photo, maps, tmp_path):
         training.transfer(None, weights, [photo], source_map=tmp_path / "out", **options)
 
 
+COLOURS = ("000000", "ff0000", "00ff00", "0000ff", "ffff00", "00ffff", "ff00ff")
+
+
 def test_maps_are_read_by_the_colours_of_the_training(photo, maps, tmp_path):
-    small = ("model.width=2", "model.levels=2", "data.height=32", "data.width=32")
-    weights = save(tmp_path, "multiscale/semantic", *small, "data.palette=auto")
+    weights = save(tmp_path, "multiscale/semantic", *SMALL, "data.palette=auto")
     options = {"source_map": maps[0], "target_maps": maps[1], "out": tmp_path / "out"}
-    with pytest.raises(
-        ValueError, match=r"data\.palette: these weights were trained with the colours found in their maps"
-    ):
+    with pytest.raises(ValueError, match=r"data\.palette=auto: means the colours found in the maps"):
         training.transfer(None, weights, [photo], **options)
-    assert training.transfer(None, weights, [photo], **options, overrides=["data.palette=000000,ff0000"])
+    assert training.transfer(None, weights, [photo], **options, overrides=["data.palette=" + ",".join(COLOURS)])
     config = transfer_data.TransferDataConfig(name="semantic", palette="000000,ff0000")
     coloured = save_image(tmp_path / "red.png", np.full((4, 4, 3), (255, 0, 0), np.uint8))
     assert (transfer_guides.read_parts(coloured, config) == 1).all()
+
+
+def test_a_colour_that_the_palette_lacks_tells_the_way_out(folder, photo, maps, tmp_path):
+    odd = save_image(tmp_path / "odd.png", np.full((*SIZE, 3), (90, 0, 200), np.uint8))
+    options = {"source_map": maps[0], "target_maps": odd, "out": tmp_path / "out"}
+    weights = folder / "multiscale-semantic.safetensors"
+    with pytest.raises(ValueError, match=r"odd.png: colour #5a00c8 .*; pass data.palette=COLOURS or a larger data.tol"):
+        training.transfer(None, weights, [photo], **options)
+    with pytest.raises(ValueError, match=r"data\.palette=auto: means the colours found in the maps of the training"):
+        training.transfer(None, weights, [photo], **options, overrides=["data.palette=auto"])
+    assert training.transfer(None, weights, [photo], **options, overrides=["data.tolerance=500"])
 
 
 def font() -> Path:
@@ -303,6 +376,9 @@ def test_letters_are_drawn_in_the_style_of_one(folder, tmp_path):
     assert names == ["q_r.png", "q_A.png", "q_B.png", "q_sheet.png", "q.gif", "q.mp4"]
     with pytest.raises(ValueError, match="--font: expected with --letters"):
         training.transfer(None, weights, [glyph], letters="A", out=tmp_path / "out")
+    save_image(glyph, np.full((80, 80, 3), 255, np.uint8))
+    with pytest.raises(ValueError, match=r"q\.png: shows no letter"):
+        training.transfer(None, weights, [glyph], letters="A", font=font(), out=tmp_path / "out")
 
 
 # ---- try-on ----------------------------------------------------------------------------------------------------
@@ -319,8 +395,13 @@ def test_try_on_draws_the_chosen_parts_alone(folder, photo, maps, tmp_path):
     assert 0 < mask.sum() < mask.size
     assert np.array_equal(fine[mask], crude[mask])
     assert np.array_equal(fine[~mask], drawer.fitted(person)[~mask])
+    other = try_on.dress(drawer, person, own, photo_of(SIZE), worn, [1])
+    assert (other[mask] != fine[mask]).any()  # what the wearer looks like counts
+    assert np.array_equal(other[~mask], fine[~mask])
     with pytest.raises(ValueError, match="parts: none of 2 is in the target's map, which has 1, 6"):
         try_on.dress(drawer, person, own, wearer, worn, [2])
+    with pytest.raises(ValueError, match="parts: none of skirt is in the target's map, which has top, pants"):
+        try_on.dress(drawer, person, own, wearer, worn, {2: "skirt"})
     with pytest.raises(ValueError, match="target map: expected a map as wide and high as its photograph"):
         try_on.dress(drawer, person, own[:20], wearer, worn, [1])
 
@@ -344,7 +425,12 @@ def test_try_on_writes_one_image_and_no_other(folder, photo, maps, tmp_path):
 
 
 def test_parts_have_numbers_and_names():
-    assert try_on.part_numbers(["top", "6", 15]) == [1, 6, 15]
+    with pytest.raises(
+        ValueError, match="unknown part 'top'; expected a number from 1 to 2, palettes of your own have no"
+    ):
+        try_on.part_numbers(["top"], "000000,ff0000,00ff00")
+    assert list(try_on.part_numbers([2], "000000,ff0000,00ff00")) == [2]
+    assert try_on.part_numbers(["top", "6", 15]) == {1: "top", 6: "6", 15: "15"}
     for wrong, sentence in (
         (["tpo"], "unknown part 'tpo'; did you mean 'top'"),
         ([], "at least one"),
@@ -370,12 +456,41 @@ def test_names_are_numbered_and_never_taken_twice(tmp_path):
     ]
 
 
+def test_the_files_of_a_photograph_have_one_number(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    poses = write_poses(tmp_path / "p.json", ["a.png", "b.png"])
+    options = {"poses": poses, "keypoints": keypoints, "out": tmp_path / "out"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "anna-2.gif").touch()
+    (tmp_path / "out" / "anna_b.png").touch()
+    written = training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options)
+    assert [path.name for path in written] == [
+        f"anna{n}" for n in ("_a-3.png", "_b-3.png", "_sheet-3.png", "-3.gif", "-3.mp4")
+    ]
+
+
+def test_any_name_of_a_pose_makes_a_file(folder, photo, tmp_path):
+    keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
+    names = ["sheet.png", "a\nb.png", "nul\0.png", "日本.jpg", "x" * 300 + ".png", "\ud800.png", "a:b.png", "Sheet.png"]
+    poses = write_poses(tmp_path / "p.json", names)
+    options = {"poses": poses, "keypoints": keypoints, "out": tmp_path / "out"}
+    written = training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options)
+    made = ["sheet-2", "a_b", "nul_", "日本", "x" * 60, "_", "a_b-2", "Sheet-3", "sheet"]
+    assert [path.name for path in written[:9]] == [f"anna_{name}.png" for name in made]
+    assert len({path.name for path in (tmp_path / "out").iterdir()}) == len(written) == 11
+
+
 def test_the_header_tells_the_system_without_reading_the_tensors(folder, photo):
     assert systems.transfers(folder / "pona-tiny.safetensors")
     assert not systems.transfers(folder / "sagan-tiny.safetensors")
     assert checkpoint.read_about(folder / "pona-tiny.safetensors")["recipe"] == "pona/tiny"
-    for wrong in (photo, folder, folder / "none.safetensors"):
-        assert not systems.transfers(wrong)
+    for wrong, sentence in (
+        (photo, "bytes of something else"),
+        (folder, "is a folder"),
+        (folder / "no", "no such file"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"checkpoint {wrong}: .*{sentence}"):
+            systems.transfers(wrong)
 
 
 def test_no_warning_without_a_reason(folder, photo, tmp_path):

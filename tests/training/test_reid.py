@@ -236,6 +236,44 @@ def test_a_run_fits_its_persons_and_can_be_evaluated(root, tmp_path):
     assert (result.folder / "samples" / "ranking.png").stat().st_size > 500
 
 
+class MeanColour(torch.nn.Module):
+    """Features that are the mean colour, and no classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        back = images * torch.tensor(reid_data.IMAGENET_STD).view(3, 1, 1)
+        return self.scale * (back + torch.tensor(reid_data.IMAGENET_MEAN).view(3, 1, 1)).mean((2, 3)), None
+
+
+def test_the_ranking_shows_no_junk_and_frames_by_person(root, tmp_path, monkeypatch):
+    from fastpose.visual import grids
+
+    # (identity, camera, blue): the query is red; the more blue, the less alike
+    rows = [(4, 1, 0), (4, 1, 10), (-1, 2, 20), (7, 1, 60), (4, 2, 90), (0, 3, 120), (9, 1, 150)]
+    photos = []
+    for number, (person, camera, blue) in enumerate(rows):
+        photos.append(Photo(tmp_path / f"{number}.png", person, camera))
+        grids.save_image(photos[-1].path, np.full((32, 16, 3), (200, 0, blue), np.uint8))
+    seen = []
+    monkeypatch.setattr(grids, "grid", lambda tiles, columns, captions: seen.append((tiles, columns, captions)))
+    settings = config(root)
+    reid.ranking(MeanColour(), reid_data.ReidDataset(photos, settings.data, queries=1), settings, shown=6)
+    tiles, columns, captions = seen[0]
+    assert (columns, captions) == (7, ["query", "1", "2", "3", "4", "5", "6"])
+    shown = [(tuple(tile[0, 0].tolist()), tuple(tile[10, 10].tolist())) for tile in tiles]
+    assert shown == [
+        ((0, 0, 0), (200, 0, 0)),
+        ((196, 52, 42), (200, 0, 60)),  # not the same camera's image, nor the junk, although both are closer
+        ((38, 142, 60), (200, 0, 90)),
+        ((196, 52, 42), (200, 0, 120)),
+        ((196, 52, 42), (200, 0, 150)),
+        *[((255, 255, 255), (255, 255, 255))] * 2,
+    ]
+
+
 def test_recipes_of_the_baseline_load():
     baseline = configuration.load_recipe("reid/market-baseline")
     assert baseline.paper == {reid.MONITOR: 71.8}

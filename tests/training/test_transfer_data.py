@@ -112,6 +112,29 @@ def test_training_persons_are_not_validated(monkeypatch):
         transfer_data.train_dataset(config, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"tolerance": 0.0}, {"tolerance": 0.0}),
+        ({"tolerance": 8.0, "annotation": "A"}, {"tolerance": 8.0, "annotation": "A"}),
+        ({"holdout": 0.2}, {"holdout": 0.2, "tolerance": 32.0}),
+    ],
+)
+def test_only_what_is_empty_is_left_to_the_data_set(options, given, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(data, "create", lambda name, root, split, **options: seen.update(options))
+    transfer_data.source(TransferDataConfig(name="semantic", **options), "train")
+    assert given.items() <= seen.items()
+    assert "pair_list" not in seen
+    assert ("holdout" in seen) == ("holdout" in options)
+    assert ("annotation" in seen) == ("annotation" in options)
+
+
+def test_one_split_for_both_is_said(caplog):
+    transfer_data.train_dataset(TransferDataConfig(name="sample-pairs", split="val"), seed=0)
+    assert "trained and validated on alike" in caplog.text
+
+
 def test_every_kind_is_a_data_set():
     assert set(transfer_data._KINDS) <= set(data.list())
 

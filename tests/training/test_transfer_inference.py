@@ -14,6 +14,7 @@ from fastpose import models
 from fastpose.data import keypoint_files
 from fastpose.data.keypoint_files import Pose
 from fastpose.training import transfer_data
+from fastpose.training.estimation import device_of
 from fastpose.training.transfer_data import TransferDataConfig
 from fastpose.training.transfer_frame import Fit
 from fastpose.training.transfer_inference import BATCH, PoseTransfer
@@ -174,7 +175,69 @@ def test_the_networks_mode_is_given_back():
     assert not transfer.network.training
 
 
+def test_a_frozen_part_stays_in_its_mode():
+    transfer = drawer(MARKET)
+    transfer.network.frozen = nn.BatchNorm2d(3).eval()
+    transfer.network.train()
+    transfer.network.frozen.eval()
+    transfer(photo_of((50, 30)), pose_of(None, {0: (5, 6)}), [pose_of(None, {0: (5, 6)})])
+    assert transfer.network.training
+    assert not transfer.network.frozen.training
+
+
+def test_a_copy_that_only_infers_draws_the_same():
+    """Its weights may be buffers alone."""
+    network = models.create("pona.generator.tiny").eval()
+    photo, pose = photo_of((128, 64)), pose_of(None, {0: (5, 6), 3: (40, 100)})
+    (expected,) = PoseTransfer(network, SimpleNamespace(data=MARKET))(photo, pose, [pose])
+    fast = PoseTransfer(models.for_inference(network), SimpleNamespace(data=MARKET))
+    assert fast.device == torch.device("cpu")
+    (found,) = fast(photo, pose, [pose])
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_where_a_network_without_parameters_lives():
+    alone = nn.Module()
+    assert device_of(alone) == torch.device("cpu")
+    alone.register_buffer("table", torch.zeros(1, device="meta"))
+    assert device_of(alone) == torch.device("meta")
+
+
+def test_images_that_are_not_finite_are_refused():
+    class Broken(Copy):
+        def forward(self, image: Tensor, guides: Tensor) -> Tensor:
+            return image * float("nan")
+
+    pose = pose_of(None, {0: (5, 6)})
+    with pytest.raises(ValueError, match="network: expected finite images, got NaN"):
+        PoseTransfer(Broken(), SimpleNamespace(data=MARKET))(photo_of((128, 64)), pose, [pose])
+
+
 PERSONS = TransferDataConfig(name="photos", height=64, width=32)
+
+
+@pytest.mark.parametrize("config", [MARKET, PERSONS])
+def test_targets_are_checked_as_sources_are(config):
+    own = pose_of((128, 64), {joint: (10 + joint, 20 + 2 * joint) for joint in range(6)})
+    away = {joint: (9999 + joint, 9999) for joint in range(6)}
+    for target, sentence in (
+        (pose_of((128, 64), away), r"targets\[0\]: no joint of pose 'a.jpg' lies in the photograph of 64 x 128"),
+        (pose_of((0, 0), {0: (5, 6)}), r"targets\[0\]: no joint of pose 'a.jpg' lies in the photograph of 0 x 0"),
+        (pose_of(None, {}), r"targets\[0\]: no joint of pose 'a.jpg' is known"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            drawer(config)(photo_of((128, 64)), own, [target])
+
+
+def test_the_box_of_a_person_keeps_the_limits_of_photographs():
+    transfer = drawer(PERSONS)
+    good = pose_of((128, 64), {joint: (10 + joint, 20 + 2 * joint) for joint in range(6)})
+    tiny = pose_of((5, 5), {joint: (joint % 4, joint % 3) for joint in range(6)})
+    with pytest.raises(ValueError, match="image of 5 x 5 pixels: expected sides from 8 pixels on"):
+        transfer(photo_of((5, 5)), tiny, [good])
+    heap = pose_of(None, dict.fromkeys(range(6), (9999, 9999)))
+    with pytest.raises(ValueError, match=r"pose 'a.jpg': all its joints lie at \(9999, 9999\)"):
+        transfer(photo_of((128, 64)), good, [heap])
 
 
 def test_persons_are_cut_to_as_training_cut_them(tmp_path):
@@ -249,7 +312,12 @@ def test_a_target_beyond_the_frame_that_tells_no_size_is_named():
             1,
             "is of an image of 256 x 256 pixels, the photograph has 64 x 128",
         ),
-        (photo_of((128, 64)), {"points": {}}, 1, "source: no joint of pose 'a.jpg' lies in the part"),
+        (
+            photo_of((128, 64)),
+            {"points": {}},
+            1,
+            r"source: no joint of pose 'a.jpg' is known \(none scored at least 0\.1\)",
+        ),
         (photo_of((128, 64)), {"points": {0: (5, 140)}}, 1, "source: no joint of pose 'a.jpg' lies in the photograph"),
         (
             photo_of((128, 64)),
@@ -273,12 +341,24 @@ def test_mistakes_are_named(photo, source, targets, sentence):
         (np.zeros((256, 256, 3), np.uint8), r"source: expected uint8 \(H, W\)"),
         (np.zeros((100, 200), np.uint8), "as wide and high as its photograph"),
         (np.full((256, 256), 16, np.uint8), "part numbers 0 to 15, got 16"),
+        (np.zeros((256, 256), np.uint8), "source: expected a map that shows parts, found background alone"),
     ],
 )
 def test_maps_that_do_not_fit_are_named(plane, sentence):
     transfer = drawer(TransferDataConfig(name="semantic"))
     with pytest.raises(ValueError, match=sentence):
-        transfer(photo_of((256, 256)), plane, [np.zeros((256, 256), np.uint8)])
+        transfer(photo_of((256, 256)), plane, [np.ones((256, 256), np.uint8)])
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_skeletons_without_lines_are_named(value):
+    transfer = drawer(TransferDataConfig(name="fonts"))
+    lines = np.zeros((256, 256), np.uint8)
+    lines[100, 20:200] = 255
+    plane = np.full((256, 256), value, np.uint8)
+    for source, target, argument in ((lines, plane, r"targets\[0\]"), (plane, lines, "source")):
+        with pytest.raises(ValueError, match=f"{argument}: expected a skeleton of light lines on dark, found"):
+            transfer(photo_of((256, 256)), source, [target])
 
 
 def test_maps_of_parts_guide_too():

@@ -54,6 +54,24 @@ def test_before_after_has_a_row_per_stage():
     assert wide.shape[1] > 1.2 * one.shape[1]
 
 
+def test_a_change_of_nothing_is_dark_and_a_change_of_something_is_not():
+    before = random_map()
+    dark, noise, bright = (
+        features.before_after({"b": (before, before + change)})[:, -100:-20]
+        for change in (torch.zeros(1), 1e-9 * random_map(seed=1), 0.1 * random_map(seed=1))
+    )
+    assert np.array_equal(dark[40:200], noise[40:200])
+    assert dark[60:180].max() < 30
+    assert bright[60:180].max() > 200
+
+
+def test_gates_show_their_scale():
+    picture = features.gate_picture({"level 1": torch.full((4, 8, 8), 0.5)}, side=64)
+    bar = picture[8:72, 80:144].astype(int).sum(2)
+    column = bar[:, 32]  # the bar stands in the middle of its tile
+    assert column[2] > 500 > 100 > column[61]
+
+
 def test_a_gate_that_is_open_is_brighter_than_one_that_is_closed():
     half = torch.full((4, 8, 8), 0.1)
     half[:, :, 4:] = 0.9

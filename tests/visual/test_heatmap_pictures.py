@@ -70,6 +70,19 @@ def test_attention_marks_the_query():
     assert bright.mean(0) == pytest.approx([11.5, 51.5], abs=1)
 
 
+def test_attention_has_room_for_a_heading_and_a_first_picture():
+    rows = np.random.default_rng(0).random((2, 8, 8))
+    plain = attention_grid(IMAGE, rows, [(1, 2), (3, 4)], captions=["a", "b"], columns=3)
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    more = {"heading": "block 1, self-attention", "first": (red, "target pose")}
+    shown = attention_grid(IMAGE, rows, [(1, 2), (3, 4)], captions=["a", "b"], columns=3, **more)
+    added = shown.shape[0] - plain.shape[0]
+    assert added > 20
+    assert shown[:added].min() < 100  # ink
+    assert shown[added + plain.shape[0] // 2, shown.shape[1] // 6].tolist() == [255, 0, 0]
+
+
 def test_heatmap_errors():
     with pytest.raises(ValueError, match=r"heatmaps: expected \(17, h, w\) for skeleton coco, got \(14, 32, 24\)"):
         heatmap_grid(IMAGE, np.zeros((14, 32, 24)), COCO)

@@ -63,6 +63,25 @@ def test_a_gif_plays_the_frames_in_order(tmp_path):
         assert film.convert("RGB").getpixel((16, 32)) == (0, 0, 255)
 
 
+def test_a_film_keeps_the_colours_of_the_limbs(tmp_path):
+    """Beside photographs a few thin lines are rare: a palette by frequency would give neighbours one hue."""
+    from PIL import Image
+
+    from fastpose.skeletons import OPENPOSE
+    from fastpose.visual.skeletons import limb_colours
+
+    colours = limb_colours(OPENPOSE)
+    film = [np.random.default_rng(seed).integers(0, 256, (128, 128, 3), dtype=np.uint8) for seed in range(3)]
+    for frame in film:
+        for index, colour in enumerate(colours):
+            frame[4 * index : 4 * index + 4, :4] = colour
+    with Image.open(sequences.save_gif(tmp_path / "film.gif", film, keep=colours)) as read:
+        for number in range(3):
+            read.seek(number)
+            shown = np.array(read.convert("RGB"))
+            assert all((shown[4 * k : 4 * k + 4, :4] == colour).all(2).any() for k, colour in enumerate(colours))
+
+
 @pytest.mark.parametrize(
     ("save", "name", "images", "fps", "sentence"),
     [

@@ -28,8 +28,9 @@ def pictures(count: int, first: int = 0, size: tuple[int, int] = (32, 16)) -> li
 
 def page(tmp_path, **options):
     given = {"title": "People", "real": pictures(6), "generated": pictures(7, 100), "practice": 2, "images": 4}
-    key = write_study(tmp_path / "new" / "study.html", **{**given, **options})
-    return key, (tmp_path / "new" / "study.html").read_text(encoding="utf-8")
+    path = tmp_path / "new" / f"study{len(list(tmp_path.glob('new/*')))}.html"
+    key = write_study(path, **{**given, **options})
+    return key, path.read_text(encoding="utf-8")
 
 
 def content(text: str) -> dict:
@@ -134,6 +135,7 @@ def test_masking_can_be_undone():
         ({"images": 5}, "images: expected an even number"),
         ({"images": 0}, "images: expected an even number"),
         ({"practice": -1}, "practice: expected 0 or more"),
+        ({"seed": -1}, "seed: expected 0 or more, got -1"),
         ({"exposure": 0.0}, "exposure: expected a positive number"),
         ({"exposure": float("nan")}, "exposure: expected a positive number"),
         ({"practice": 5}, "real: expected at least 7 pictures"),
@@ -149,6 +151,31 @@ def test_bad_settings_are_one_sentence(tmp_path, options, message):
 def test_pictures_must_be_rgb_bytes(tmp_path):
     with pytest.raises(TypeError, match="pictures: expected uint8"):
         page(tmp_path, real=[np.zeros((4, 4, 3))] * 6)
+    for shape in ((4,), (0, 4, 3), (4, 4, 2)):
+        with pytest.raises(ValueError, match=r"pictures: expected an RGB image \(H, W, 3\), got"):
+            page(tmp_path, real=[np.zeros(shape, np.uint8)] * 6)
+
+
+def test_pictures_are_read_one_by_one_after_their_sizes(tmp_path):
+    reads = []
+
+    def unread(seed: int) -> study.Unread:
+        return study.Unread((32, 16), lambda: reads.append(seed) or picture(seed))
+
+    key, text = page(tmp_path, real=[unread(index) for index in range(6)])
+    assert sorted(reads) == list(range(6))
+    other, same = page(tmp_path)
+    assert (key, text) == (other, same)
+
+
+def test_no_page_is_overwritten(tmp_path):
+    path, item = tmp_path / "a.html", ("a person", picture(0), picture(1))
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"a\.html: exists"):
+        write_study(path, title="t", real=pictures(2), generated=pictures(2), practice=0, images=4)
+    with pytest.raises(FileExistsError, match=r"a\.html: exists"):
+        write_caption_study(path, title="t", items=[item], questions=1)
+    assert path.read_text() == "mine"
 
 
 def test_a_caption_study_needs_enough_items_with_captions(tmp_path):
@@ -164,7 +191,20 @@ def test_a_caption_study_needs_enough_items_with_captions(tmp_path):
 DRIVER = """<script>(() => {
   const keys = KEYS; let at = 0;
   const shown = (node) => !node.hidden && !node.closest("section").hidden;
-  setInterval(() => {
+  const notes = { tops: [], feedback: [] };
+  const add = (list, value) => { if (!list.includes(value)) list.push(value); };
+  window.notes = notes;
+  window.write = () => { document.body.dataset.notes = JSON.stringify(notes); };
+  const look = () => {
+    if (shown(document.getElementById("choices"))) {
+      add(notes.tops, Math.round(document.getElementById("choices").getBoundingClientRect().top));
+    }
+    if (shown(document.getElementById("next"))) add(notes.feedback, document.querySelectorAll("#stage img").length);
+    write();
+  };
+  const turn = setInterval(() => {
+    if (!document.getElementById("end").hidden) clearInterval(turn); // or it would take minutes of the budget
+    look();
     for (const id of ["begin", "next", "go"]) {
       const button = document.getElementById(id);
       if (shown(button)) { button.click(); return; }
@@ -179,21 +219,28 @@ DRIVER = """<script>(() => {
 })();</script></body>"""
 
 
-def played(tmp_path, name: str, keys: list[str], wait: bool = False) -> dict:
-    """Play a copy of a page in a browser without a window and return what it would save."""
+def played(tmp_path, name: str, keys: list[str], wait: bool = False, before: str = "", after: str = "") -> dict:
+    """Play a copy of a page in a browser without a window and return what it would save.
+
+    ``before`` and ``after`` are scripts that run ahead of the page's own and behind it; under "notes" stands what
+    the driver has seen.
+    """
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next((found for found in map(shutil.which, names) if found), None)
     if browser is None:
         pytest.skip("no Chromium on this machine")
     driver = DRIVER.replace("KEYS", json.dumps(keys)).replace("WAIT", json.dumps(wait))
+    driver = driver.replace("</body>", f"<script>{after}</script></body>")
     copy = tmp_path / "copy.html"
-    copy.write_text((tmp_path / name).read_text(encoding="utf-8").replace("</body>", driver), encoding="utf-8")
+    text = (tmp_path / name).read_text(encoding="utf-8").replace("</body>", driver)
+    copy.write_text(text.replace("<main>", f"<script>{before}</script><main>"), encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     # time is virtual: it runs on while pictures are decoded, so the budget is far more than the run needs
     command += ["--virtual-time-budget=10000000", "--dump-dom", copy.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     saved = re.search(r"<textarea[^>]*>(.*?)</textarea>", dom, re.DOTALL)[1]
-    return json.loads(html.unescape(saved))
+    notes = json.loads(html.unescape(re.search(r'data-notes="(.*?)"', dom)[1]))
+    return {**json.loads(html.unescape(saved)), "notes": notes}
 
 
 @pytest.mark.slow
@@ -228,6 +275,95 @@ def test_a_timed_picture_goes_and_can_still_be_answered(tmp_path):
     assert [row["answer"] for row in saved["answers"]] == ["generated"] * 4
     assert all(2000 <= row["milliseconds"] < 3000 for row in saved["answers"])
     assert len({played(tmp_path, "a.html", ["g"])["draw"], saved["draw"]}) == 2
+
+
+@pytest.mark.slow
+def test_the_buttons_stay_and_the_feedback_stands_beside_the_picture(tmp_path):
+    write_study(
+        tmp_path / "a.html", title="t", real=pictures(4), generated=pictures(4, 9), practice=2, images=4, exposure=0.5
+    )
+    notes = played(tmp_path, "a.html", ["g"], wait=True)["notes"]
+    assert notes["feedback"] == [1]  # although the time was over
+    assert len(notes["tops"]) == 1
+    assert notes["tops"][0] > 100
+    items = [(f"caption {index} <b>", picture(index), picture(100 + index)) for index in range(6)]
+    write_caption_study(tmp_path / "c.html", title="t", items=items, questions=6)
+    assert len(played(tmp_path, "c.html", ["1"])["notes"]["tops"]) == 1
+
+
+WARNED = """
+const warned = () => {
+  const event = new Event("beforeunload", { cancelable: true });
+  window.dispatchEvent(event);
+  return event.defaultPrevented;
+};
+const kept = () => Object.keys(sessionStorage).length;
+const step = (name) => { notes[name] = [warned(), kept()]; write(); };
+const press = (id) => document.getElementById(id).click();
+setTimeout(() => step("early"), 10);
+const ended = setInterval(async () => {
+  if (document.getElementById("end").hidden) return;
+  clearInterval(ended);
+  step("end");
+  END
+}, 20);
+"""
+
+
+@pytest.mark.slow
+def test_the_page_warns_until_the_answers_are_in_hand(tmp_path):
+    write_study(tmp_path / "a.html", title="t", real=pictures(2), generated=pictures(2, 9), practice=0, images=4)
+    clicks = 'press("save"); step("clicked"); press("saved"); step("saved");'
+    notes = played(tmp_path, "a.html", ["g"], after=WARNED.replace("END", clicks))["notes"]
+    assert [notes[name] for name in ("early", "end", "clicked", "saved")] == [
+        [False, 0],
+        [True, 1],
+        [True, 1],
+        [False, 0],
+    ]
+    copies = """let works = false;
+  document.execCommand = () => false;
+  const writeText = async () => { if (!works) throw new Error(); };
+  Object.defineProperty(navigator, "clipboard", { value: { writeText } });
+  press("copy"); await null; await null; await null; step("refused");
+  works = true; press("copy"); await null; await null; await null; step("copied");"""
+    notes = played(tmp_path, "a.html", ["g"], after=WARNED.replace("END", copies))["notes"]
+    assert (notes["refused"], notes["copied"]) == ([True, 1], [False, 0])
+
+
+@pytest.mark.slow
+def test_a_reload_goes_on_where_it_was(tmp_path):
+    write_study(
+        tmp_path / "a.html", title="t", real=pictures(8), generated=pictures(8, 100), practice=2, images=8, seed=3
+    )
+    note = WARNED.replace("END", "notes.kept = { ...sessionStorage }; write();")
+    first = played(tmp_path, "a.html", ["r"], after=note)
+    ((place, kept),) = first["notes"]["kept"].items()
+    state = json.loads(kept)
+    assert (state["test"], state["submission"]) == (first["answers"], first["submission"])
+    assert (len(state["practice"]), first["resumed"]) == (4, 0)
+    rest = {**state, "test": state["test"][:3]}
+    refill = f"sessionStorage.setItem({json.dumps(place)}, {json.dumps(json.dumps(rest))});"
+    again = played(tmp_path, "a.html", ["g"], before=refill)
+    assert (again["draw"], again["submission"]) == (first["draw"], first["submission"])
+    assert again["answers"][:3] == first["answers"][:3]
+    assert [row["image"] for row in again["answers"]] == [row["image"] for row in first["answers"]]
+    assert [row["answer"] for row in again["answers"][3:]] == ["generated"] * 5
+    assert (again["practice"], again["resumed"]) == (first["practice"], 1)
+    early = {**state, "practice": state["practice"][:1], "test": []}
+    refill = f"sessionStorage.setItem({json.dumps(place)}, {json.dumps(json.dumps(early))});"
+    begun = played(tmp_path, "a.html", ["g"], before=refill)
+    assert (begun["practice"]["count"], len(begun["answers"]), begun["resumed"]) == (4, 8, 1)
+    whole = f"sessionStorage.setItem({json.dumps(place)}, {json.dumps(kept)});"
+    ended = played(tmp_path, "a.html", ["g"], before=whole)
+    assert (ended["answers"], ended["resumed"]) == (first["answers"], 0)
+
+
+@pytest.mark.slow
+def test_a_browser_without_storage_runs_the_page(tmp_path):
+    write_study(tmp_path / "a.html", title="t", real=pictures(2), generated=pictures(2, 9), practice=0, images=4)
+    refused = 'Object.defineProperty(window, "sessionStorage", { get() { throw new Error("refused"); } });'
+    assert len(played(tmp_path, "a.html", ["g"], before=refused)["answers"]) == 4
 
 
 @pytest.mark.slow

@@ -68,3 +68,19 @@ def test_panels_stand_in_rows_and_columns():
 def test_panels_that_do_not_fit_are_refused(rows, titles, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         transfer.panels(rows, titles, **options)
+
+
+def test_letters_of_other_scripts_are_boxes_and_no_warning():
+    rows = [[IMAGE], [IMAGE]]
+    picture = transfer.panels(rows, ("a",), captions=["日本", "a\nb"])  # warnings are errors
+    boxes = transfer.panels(rows, ("a",), captions=["□□", "a□b"])
+    assert np.array_equal(picture, boxes)
+
+
+def test_white_panels_have_an_edge_and_others_none():
+    white = np.full((192, 96, 3), 255, np.uint8)
+    picture = transfer.panels([[white, np.zeros_like(white)]], ("a", "b"))
+    greys = (picture > 190).all(2) & (picture < 230).all(2)
+    assert greys.sum() > 2 * 192
+    assert greys[100, :105].sum() == 2  # both sides of the first panel
+    assert greys[100, 105:].sum() == 0
