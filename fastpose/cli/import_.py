@@ -89,5 +89,17 @@ def _fitted(recipe: str, network: Any, source: Path) -> tuple[Any, dict[str, Any
 
     loaded = load_recipe(recipe)
     own = systems.get(loaded.system).network(loaded.config)
+    _check_alike(recipe, own, network)
     load_into(own, network.state_dict(), source=source)
     return own, {"recipe": loaded.name, "system": loaded.system, "config": to_dict(loaded.config)}
+
+
+def _check_alike(recipe: str, own: Any, network: Any) -> None:
+    """Raise where weights would fit but mean something else: gates and sums have no weights of their own."""
+    ours, theirs = ({name: type(part).__name__ for name, part in one.named_modules()} for one in (own, network))
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if differing:
+        raise ValueError(
+            f"--recipe {recipe}: its network differs from the published one at {differing[0]!r}; name a recipe that "
+            "fits, or the options of its network (gates=[4])"
+        )

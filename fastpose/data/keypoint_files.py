@@ -129,6 +129,8 @@ def _predicted(row: dict[str, Any], minimum_score: float) -> Pose:
     if row.get("size") is None:  # older files
         return pose
     height, width = (int(side) for side in row["size"])
+    if height < 1 or width < 1:
+        raise ValueError(f"size {height} x {width} of {row['image']!r}, expected positive (H, W)")
     return replace(pose, size=(height, width))
 
 

@@ -20,7 +20,8 @@ COLOURS = ("#2f6fde", "#e2603b", "#2a9d6e", "#8e5bd0", "#c98a12", "#d1467f", "#4
 _AXES = ("step", "epoch", "iteration")
 _CLOCK = ("time", "seconds", "elapsed", "images_per_second", "rate", "eta", "wall")
 _LOSSES = ("pose", "real", "fake", "adversarial", "measure", "generator", "discriminator", "critic", "perceptual")
-_LOSS_WORDS = {"loss", "mse", "error", "penalty", *_LOSSES}
+# The single letters are those of l1, d_a, d_real, p4: digits do not count as part of a word.
+_LOSS_WORDS = {"loss", "mse", "error", "penalty", "gan", "cgan", "percep", "l", "d", "p", *_LOSSES}
 _SCORE_WORDS = {"pck", "pckh", "accuracy", "auc", "oks", "ap", "ssim", "psnr", "lpips"}
 _DPI = 130
 
@@ -220,11 +221,11 @@ def _group(names: Sequence[str], rows: Rows) -> dict[str, list[str]]:
 def _panel(name: str) -> str:
     if "/" in name:
         return name.split("/", 1)[0]
+    if "lr" in _words(name):
+        return "learning rate"  # of a network that may be called as a loss is
     if _words(name) & _SCORE_WORDS:
         return "scores"
-    if _is_loss(name):
-        return "losses"
-    return "learning rate" if "lr" in _words(name) else name
+    return "losses" if _is_loss(name) else name
 
 
 def _short(name: str, panel: str) -> str:

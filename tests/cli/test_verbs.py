@@ -175,3 +175,18 @@ def test_every_case_runs_with_the_reference(name):
     case = cases()[name]
     tensors = case.tensors(torch.device("cpu"))
     assert torch.equal(case.run(tensors, "reference"), case.run(case.tensors(torch.device("cpu")), "reference"))
+
+
+def test_import_refuses_a_recipe_of_another_network_with_the_same_weights(run, tmp_path, monkeypatch):
+    full = models.create("multiscale.generator", width=8, levels=2)
+    monkeypatch.setattr(models, "import_published", lambda name, state, **options: full)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "theirs.pth")
+    assert run("recipes", "copy", "multiscale/tiny", "own.yaml")[0] == 0
+    recipe = (tmp_path / "own.yaml").read_text()
+    start, _, end = recipe.partition("  model:\n")
+    rest = end[end.index("  discriminator:") :]
+    (tmp_path / "own.yaml").write_text(f"{start}  model:\n    width: 8\n    levels: 2\n    fusion: sum\n{rest}")
+    code, _, err = run("import", "multiscale.generator", "theirs.pth", "-o", "w.safetensors", "--recipe", "own.yaml")
+    assert code == 2
+    assert "differs from the published one at 'gates" in err
+    assert not (tmp_path / "w.safetensors").exists()

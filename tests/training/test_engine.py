@@ -128,13 +128,13 @@ def test_a_resume_point_of_before_a_key_existed_goes_on(tmp_path: Path, monkeypa
 
     def older(path: Path) -> Any:
         state, manifest = load(path)
-        del manifest["config"]["run"]["start"]
+        del manifest["config"]["run"]["clip_norm"]
         return state, manifest
 
     monkeypatch.setattr(resume_point, "load", older)
     assert toy_system.train(tmp_path, resume=run).step == 24
-    with pytest.raises(ValueError, match=r"cannot go on: run\.start was '' and is 'W'"):
-        toy_system.train(tmp_path, "run.start=W", "run.epochs=9", resume=run)
+    with pytest.raises(ValueError, match=r"cannot go on: run\.clip_norm was 0.0 and is 2.0"):
+        toy_system.train(tmp_path, "run.clip_norm=2", "run.epochs=9", resume=run)
 
 
 def train_scored(folder: Path, scores: list[float], *overrides: str, mode: str = "max") -> engine.FitResult:
