@@ -36,11 +36,15 @@ def market(
     seed: Annotated[int, typer.Option(help="Chooses the images that stay.")] = 0,
 ) -> None:
     """Write a mixed training set: same persons, names and counts."""
+    from fastpose import models
     from fastpose.training import augment, distributed, load_recipe, reid_data, systems
 
     folder = reid_data.folder(root, "train")  # absent: augment.market says so
     system, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
-    transfer = systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
+    device = distributed.choose_device(config.run.device)
+    # Thousands of images repay a copy made for speed.
+    network = models.for_inference(network) if device.type == "cpu" else network.to(device)
+    transfer = systems.transfer(system, network, config)
     if transfer.guide != "pose":
         raise ValueError(f"--weights {weights}: are guided by {transfer.guide} maps; expected weights guided by poses")
     about = {"recipe": recipe, "weights": weights.name}

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 POOL = 120  # pictures of each set from which a participant's are drawn, as published
 KEY_SUFFIX = ".key.json"
-_PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 app = typer.Typer(
     help="User studies: make a page, score its answers.",
@@ -138,13 +137,15 @@ def _choose(folder: Path, practice: int, pool: int, seed: int) -> list[Path]:
     """Return at most ``practice + pool`` pictures of a folder, at random; the first ones are for practice."""
     import numpy as np
 
+    from fastpose.data.images import SUFFIXES
+
     if seed < 0:
         raise ValueError(f"--seed: expected 0 or more, got {seed}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of pictures")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _PHOTOS)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise FileNotFoundError(f"{folder}: no picture in it; expected {', '.join(_PHOTOS)} files")
+        raise FileNotFoundError(f"{folder}: no picture in it; expected {', '.join(SUFFIXES)} files")
     order = np.random.default_rng(seed).permutation(len(files))[: max(practice, 0) + max(pool, 0)]
     return [files[index] for index in order]
 

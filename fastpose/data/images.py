@@ -11,6 +11,8 @@ import numpy as np
 from fastpose import _checks
 
 PIXEL_LIMIT = 100_000_000
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What photographs are called in a folder."""
 _HEADER_BYTES = 1 << 16
 
 

@@ -17,7 +17,6 @@ from fastpose.data.person import VISIBLE, Person, person
 from fastpose.data.views import photo_view
 
 KEYPOINTS = "keypoints.json"
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # Of the box around the joints: hair, hands and feet reach beyond the last joint.
 _MARGIN = 1.3
 
@@ -98,7 +97,7 @@ def _part(persons: list[Person], split: str, holdout: float) -> list[Person]:
 
 def photographs(root: Path) -> list[Path]:
     """Return the photographs in the sub-folders of ``root``, sorted."""
-    return sorted(path for path in root.glob("*/*") if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in root.glob("*/*") if path.suffix.lower() in images.SUFFIXES)
 
 
 def keypoint_file(root: Path, annotation: str | None = None) -> Path:

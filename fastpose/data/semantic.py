@@ -36,7 +36,6 @@ MOST = 16
 
 TOLERANCE = 32.0
 FOLDER = "parts"
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 class SemanticPairs:
@@ -139,7 +138,7 @@ def map_files(folder: Path) -> dict[str, Path]:
             f"semantic: no folder {folder} of maps (PNG, one per image, named like it); add it or pass maps=FOLDER "
             f"(see fastpose data check semantic {folder.parent})"
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     return {key(path.relative_to(folder).as_posix()): path for path in files}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastpose.data.images import SUFFIXES as PHOTOS
 from fastpose.training.transfer_frame import check_own
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from fastpose.training.transfer_data import TransferDataConfig
     from fastpose.training.transfer_inference import PoseTransfer
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 TABLES = (".json", ".csv")
 
 PICTURES = ("sheet", "features", "gates", "attention")
