@@ -34,6 +34,18 @@ class Verbs(TyperGroup):
         raise ValueError(unknown(f"verb of {ctx.command_path}:", name, self.list_commands(ctx)))
 
 
+def group(help_text: str) -> typer.Typer:
+    """Return an empty group of verbs, which shows its help when none is named."""
+    app = typer.Typer(help=help_text, cls=Verbs, invoke_without_command=True, rich_markup_mode=None)
+
+    @app.callback()
+    def _help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return app
+
+
 def report(error: Exception) -> int:
     """Print the one line for ``error`` and return the exit code; a defect of ours is raised again.
 

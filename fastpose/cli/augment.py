@@ -12,18 +12,7 @@ import typer
 
 from fastpose.cli import _errors
 
-app = typer.Typer(
-    help="Replace a part of a training set by generated images.",
-    cls=_errors.Verbs,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
-
-
-@app.callback()
-def _help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+app = _errors.group("Replace a part of a training set by generated images.")
 
 
 @app.command("market")

@@ -9,18 +9,7 @@ import typer
 
 from fastpose.cli import _errors
 
-app = typer.Typer(
-    help="The data sets: which are known, and is mine complete?",
-    cls=_errors.Verbs,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
-
-
-@app.callback()
-def _help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+app = _errors.group("The data sets: which are known, and is mine complete?")
 
 
 @app.command("list")

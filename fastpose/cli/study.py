@@ -18,21 +18,10 @@ if TYPE_CHECKING:
 POOL = 120  # pictures of each set from which a participant's are drawn, as published
 KEY_SUFFIX = ".key.json"
 
-app = typer.Typer(
-    help="User studies: make a page, score its answers.",
-    cls=_errors.Verbs,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+app = _errors.group("User studies: make a page, score its answers.")
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="PAGE.html", help="The page to write.")]
 SeedOption = Annotated[int, typer.Option(help="Chooses pictures, order and identifiers.")]
-
-
-@app.callback()
-def _help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("make")

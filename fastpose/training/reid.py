@@ -57,10 +57,7 @@ def build_optimizer(network: Embedder, config: ReidOptimizerConfig) -> torch.opt
 def build_scheduler(optimizer: torch.optim.Optimizer, config: ReidConfig) -> LRScheduler:
     """Return the schedule, to be stepped once per epoch."""
     schedule = config.schedule
-    if schedule.name == "cosine":
-        return schedules.cosine(optimizer, max(config.run.epochs, 1))
-    milestones = list(schedule.milestones) if schedule.name == "milestones" else []
-    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=milestones, gamma=schedule.factor)
+    return schedules.named(optimizer, schedule.name, config.run.epochs, schedule.milestones, schedule.factor)
 
 
 class ReidTrainer:

@@ -62,12 +62,8 @@ def build_optimizer(network: nn.Module, config: NetworkOptimizerConfig) -> torch
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: ScheduleConfig, epochs: int) -> LRScheduler:
     """Return the schedule of one optimizer, to be stepped once per epoch."""
-    if config.name == "cosine":
-        return schedules.cosine(optimizer, max(epochs, 1))
     milestones, factor = _SCHEDULES.get(config.name, (config.milestones, config.factor))
-    if config.name == "constant":
-        milestones = ()
-    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=list(milestones), gamma=factor)
+    return schedules.named(optimizer, config.name, epochs, milestones, factor)
 
 
 class SaganTrainer:

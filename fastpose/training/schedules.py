@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,16 @@ class EpochCurve(LRScheduler):
 def cosine(optimizer: torch.optim.Optimizer, epochs: int) -> EpochCurve:
     """Return half a cosine from the base rate at epoch 0 to zero at epoch ``epochs`` and after."""
     return EpochCurve(optimizer, partial(_cosine, epochs=epochs))
+
+
+def named(
+    optimizer: torch.optim.Optimizer, name: str, epochs: int, milestones: Sequence[int], factor: float
+) -> LRScheduler:
+    """Return the schedule "cosine", "constant", or by any other name the rate times ``factor`` at each milestone."""
+    if name == "cosine":
+        return cosine(optimizer, max(epochs, 1))
+    steps = [] if name == "constant" else list(milestones)
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=steps, gamma=factor)
 
 
 def linear(optimizer: torch.optim.Optimizer, epochs: int, decay: int) -> EpochCurve:
