@@ -4,6 +4,7 @@
         --seeds 0 1 --runs runs --set data.root=LSPET run.epochs=10 ...
 
 Trains every recipe with every seed through ``fastpose train`` (a run that stands already is read, not repeated) and
+with ``--start RECIPE`` trains that one first and lets the others begin with its weights of the same seed, and
 writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every evaluation of every run and joint) and
 ``NAME.png`` (mean and range over the seeds of the first metric against the step).
 """
@@ -98,6 +99,15 @@ def plot(runs: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
     plot_comparison(groups, path, column=metric, x="step")
 
 
+def beginning(given: argparse.Namespace, recipe: str, seed: int) -> list[str]:
+    """Return the overrides of one recipe alone: those of the first stage, or the weights that this one left."""
+    if recipe == given.start:
+        return given.start_overrides
+    return (
+        [f"run.start={run_folder(given.runs, given.start, seed) / 'weights/best.safetensors'}"] if given.start else []
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare recipes by training at equal budget.")
     parser.add_argument("name", help="of the result files")
@@ -105,13 +115,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="key=value for every run")
+    parser.add_argument("--start", default="", help="recipe that is trained first; the others begin with its weights")
+    parser.add_argument(
+        "--start-set", nargs="*", default=[], dest="start_overrides", help="key=value for that one only"
+    )
     given = parser.parse_args()
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for recipe in given.recipes:
-        for seed in given.seeds:
-            train(given.runs, recipe, seed, given.overrides)
-        found[recipe] = {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
+    recipes = [*([given.start] if given.start else []), *given.recipes]
+    for seed in given.seeds:
+        for recipe in recipes:
+            train(given.runs, recipe, seed, [*given.overrides, *beginning(given, recipe, seed)])
+    found = {
+        recipe: {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
+        for recipe in recipes
+    }
     words = ["--recipes", *given.recipes, "--seeds", *map(str, given.seeds), "--set", *given.overrides]
+    words += ["--start", given.start, "--start-set", *given.start_overrides] if given.start else []
     RESULTS.mkdir(parents=True, exist_ok=True)
     content = {
         "command": recorded("training_comparison.py", given.name, *words),

@@ -69,6 +69,15 @@ MPII = _skeleton(
     "thorax-l_shoulder l_shoulder-l_elbow l_elbow-l_wrist",
 )
 
+MPII_BONES = (
+    *((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (10, 11)),
+    *((11, 12), (12, 8), (8, 13), (13, 14), (14, 15), (6, 8), (8, 9)),
+)
+"""The 14 pairs of MPII joints whose summed length tells the size of a 3D pose (system 002, released code).
+
+The spine is one bone from the pelvis to the upper neck, from which the shoulders hang: the thorax has no part in it.
+"""
+
 COCO = _skeleton(
     "coco",
     "nose l_eye r_eye l_ear r_ear l_shoulder r_shoulder l_elbow r_elbow l_wrist r_wrist "

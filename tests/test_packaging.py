@@ -20,7 +20,7 @@ IGNORED = shutil.ignore_patterns(
     ".git", "*.so", "__pycache__", "*.egg-info", "build", "dist", "runs", ".venv", ".*_cache", "results"
 )
 # Every suffix of a file that the package reads at run time.
-DATA = {".yaml", ".json", ".jpg", ".png", ".safetensors", ".typed", ".md", ".txt", ""}
+DATA = {".npz", ".yaml", ".json", ".jpg", ".png", ".safetensors", ".typed", ".md", ".txt", ""}
 
 
 def build(kind: str, source: Path, out: Path) -> Path:

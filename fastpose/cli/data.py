@@ -1,15 +1,18 @@
-"""``fastpose data``: what data sets are known and whether one on the disk is complete."""
+"""``fastpose data``: what data sets are known, whether one on the disk is complete, and one drawn from motion."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fastpose.cli import _errors
 
-app = _errors.group("The data sets: which are known, and is mine complete?")
+app = _errors.group("The data sets: which are known, is mine complete, and one drawn from recorded motion.")
 
 
 @app.command("list")
@@ -36,3 +39,49 @@ def check(
         typer.echo(line)
     if not report.ok:
         raise ValueError(f"data set {name} under {report.root} is not ready; the lines above say what is missing")
+
+
+@app.command("render")
+def render(
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", help="A motion file or folder (.amc, .bvh, .npz); or: sample.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder.")],
+    split: Annotated[str, typer.Option(help="both (train and val in one folder), train, val, or all clips.")] = "both",
+    count: Annotated[int, typer.Option(help="Most images of each split; 0: all.")] = 0,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    fps: Annotated[float, typer.Option(help="Poses per second of motion.")] = 10.0,
+    views: Annotated[int, typer.Option(help="Cameras per pose.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of cameras, clothes, light and background.")] = 0,
+) -> None:
+    """Draw recorded motion as photographs with 2D and 3D truth, in a layout of Human3.6M; whole clips are held out."""
+    from fastpose import _checks
+    from fastpose.data import render_files
+
+    _checks.choice("--split", split, ("both", "train", "val", "all"))
+    splits = ("train", "val") if split == "both" else (split,)
+    render_files.check_new(out)
+    sources = {each: _motion(root, each, size=(size, size), fps=fps, views=views, seed=seed) for each in splits}
+    with _bar(sum(min(count or len(source), len(source)) for source in sources.values())) as done:
+        written = render_files.write(out, sources, count=count, report=done)
+    for each, images in written.items():
+        typer.echo(f"{out}: {images} images of {size} x {size}, split {each}, {render_files.ANNOTATIONS[each]}")
+    typer.echo(f"read it as data.name=h36m data.root={out}")
+
+
+def _motion(root: str, split: str, **options: Any) -> Any:
+    """Return rendered motion with Human3.6M's joints."""
+    from fastpose import data
+
+    name = "sample-mocap" if root == "sample" else "mocap"
+    return data.create(name, None if root == "sample" else root, split, skeleton="h36m", **options)
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[int], None]]:
+    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda images: None
+        return
+    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
+        yield bar.update

@@ -1,4 +1,4 @@
-"""``fastpose demo``: the main job on the bundled sample of photographs."""
+"""``fastpose demo``: the main job on the bundled sample of photographs, and of motion."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import typer
 
 from fastpose.cli import _print
 
-RECIPES = {"sagan": "sagan/demo", "pona": "pona/sample", "multiscale": "multiscale/sample"}
+RECIPES = {
+    "sagan": "sagan/demo",
+    "pona": "pona/sample",
+    "multiscale": "multiscale/sample",
+    "pose3d": "pose3d/demo",
+}
 """What each system's demonstration trains; the first is shown where none is named."""
 
 
 def demo(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SYSTEM] [KEY=VALUE]...", help="sagan, pona or multiscale; changes to its recipe."),
+        typer.Argument(
+            metavar="[SYSTEM] [KEY=VALUE]...", help="sagan, pona, multiscale or pose3d; changes to its recipe."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
 ) -> None:
@@ -31,6 +38,8 @@ def demo(
     typer.echo("")
     _print.results(result.results)
     _print.run_folder(result.folder)
+    if system == "pose3d":
+        _turn(recipe, result.folder)
     _print_next(system, recipe, result.folder)
 
 
@@ -45,11 +54,23 @@ def split_system(arguments: list[str]) -> tuple[str, list[str]]:
     return arguments[0], arguments[1:]
 
 
+def _turn(recipe: str, folder: Path) -> None:
+    """Draw the pose that the run's network sees in a bundled photograph, and let it turn."""
+    from fastpose import training
+    from fastpose.data import sample
+    from fastpose.data.person import labelled
+
+    photo = max(sample.SamplePersons("val").persons, key=labelled).image
+    weights = folder / "weights/best.safetensors"
+    for path in training.predict(recipe, weights, [photo], out=folder / "samples"):
+        typer.echo(f"{'turning:' if path.suffix == '.gif' else 'pose:':<10}{path}")
+
+
 def _print_next(system: str, recipe: str, folder: Path) -> None:
     weights = folder / "weights/best.safetensors"
     typer.echo("")
     typer.echo("The sample is small: the numbers show that everything works, not what the method can do. Next:")
-    if system == "sagan":
+    if system in ("sagan", "pose3d"):
         typer.echo(f"  fastpose predict {recipe} --weights {weights} PHOTO.jpg -o out")
     else:
         typer.echo(
@@ -63,5 +84,10 @@ def _print_next(system: str, recipe: str, folder: Path) -> None:
 _REAL = {
     "sagan": ("fastpose data check lspet ROOT && fastpose train sagan/ours-c data=lspet data.root=ROOT",),
     "pona": ("fastpose data check market ROOT && fastpose train pona/market data.root=ROOT",),
+    "pose3d": (
+        "fastpose data check h36m ROOT && fastpose data check mpii ROOT2",
+        "fastpose train pose3d/stage-1-2s data.wild=mpii:ROOT2     then stage-2-2s and full-2s, each with",
+        "                                     data.root=ROOT data.wild=mpii:ROOT2 run.start=WEIGHTS of the one before",
+    ),
     "multiscale": ("fastpose data check deepfashion ROOT && fastpose train multiscale/full data.root=ROOT",),
 }

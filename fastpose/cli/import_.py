@@ -27,17 +27,20 @@ def import_checkpoint(
 ) -> None:
     """Translate a published checkpoint; no code in it is run."""
     from fastpose import models
+    from fastpose.models.published import to_rgb
     from fastpose.training import prediction
-    from fastpose.training.checkpoint import load_foreign, save_weights
+    from fastpose.training.checkpoint import save_weights
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: expected a name that ends in .safetensors")
     for path in (out, out.with_suffix(".json")):
         prediction.check_new(path, folders=(out.parent,))
     chosen = _options(options or [])
-    network = _published(model, load_foreign(checkpoint), chosen)
+    network = _published(model, _weights(model, checkpoint), chosen)
     about: dict[str, Any] = {"model": model, "options": chosen, "step": 0, "source": checkpoint.name}
     if recipe is not None:
+        if to_rgb(model, network):
+            typer.echo("its authors gave it BGR; the first convolution was turned, so that it sees RGB as recipes do")
         network, described = _fitted(recipe, network, checkpoint)
         about |= described
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +55,16 @@ def _inputs(system: str) -> str:
     from fastpose.training import systems
 
     return "PHOTO.jpg" if systems.get(system).transfer is None else "PERSON.jpg --keypoints K.json --pose POSE.json"
+
+
+def _weights(model: str, checkpoint: Path) -> Any:
+    """Return a published file's tensors; those of system 002 are networks that were pickled whole."""
+    from fastpose.models import pickles
+    from fastpose.training.checkpoint import load_foreign
+
+    if model.startswith("pose3d.") and pickles.is_module_pickle(checkpoint):
+        return pickles.read_module_pickle(checkpoint)
+    return load_foreign(checkpoint)
 
 
 def _published(model: str, state: Any, options: dict[str, Any]) -> Any:

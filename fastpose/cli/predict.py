@@ -1,4 +1,4 @@
-"""``fastpose predict``: skeletons drawn on photographs, or persons drawn in other poses, as the weights have it."""
+"""``fastpose predict``: poses on photographs and in space, or persons drawn in other poses, as the weights have it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def predict(
         "predictions"
     ),
     save_keypoints: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the key points as JSON too; must not exist.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the key points as JSON too, of 3D weights in mm of an assumed size; must not exist.",
+        ),
     ] = None,
     pose: Annotated[
         list[Path] | None,
@@ -51,7 +55,7 @@ def predict(
     font: Annotated[Path | None, typer.Option(metavar="TTF", help="The font of the letters.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also draw features, gates and attention.")] = False,
 ) -> None:
-    """Draw the pose in each image; or, with weights of pose transfer, its person as the guides say."""
+    """Draw the pose in each image, with 3D weights also turning; with weights of pose transfer, its person anew."""
     from fastpose import training
 
     words, overrides = split_overrides(arguments)

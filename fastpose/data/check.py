@@ -7,18 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fastpose._checks import unknown
-from fastpose.data import coco, lsp, mpii, pair_check, sample
+from fastpose.data import coco, human36m, lsp, motion_check, mpi_inf_3dhp, mpii, pair_check, sample
 from fastpose.data.findings import CROSS, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
 from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
+from fastpose.data.pose3d import project
+
+# A 3D pose and its key points agree when they are this near, as a share of the crop's side.
+_NEAR = 0.05
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Expected tree of a data set: paths with what they hold; ``groups`` list alternatives, one of which must exist."""
+    """Expected tree of a data set: paths with what they hold; ``groups`` list alternatives, one of which must exist.
+
+    ``places``: folders in any of which a file may lie instead of the usual one.
+    """
 
     groups: tuple[tuple[tuple[str, str], ...], ...]
     readers: dict[str, Callable[[Path], list[Person]]]
+    places: tuple[str, ...] = ()
 
 
 _MPII_FILES = tuple(
@@ -32,6 +42,34 @@ _MPII_FILES = tuple(
         (mpii.OFFICIAL, "official, all training persons"),
     )
 )
+
+_H36M_FILES = (
+    ("annotSampleTest.h5", "pose-hg-3d, both splits, 1 in 200 test frames"),
+    ("annotFullTest.h5", "pose-hg-3d, both splits"),
+    ("annot/train.h5", "c2f-vol, training, with train_images.txt"),
+    ("annot/valid.mat", "c2f-vol, test"),
+    ("annotation_body3d/fps10/h36m_train.npz", "mmpose, with cameras.pkl, or rendered; train"),
+    ("annotation_body3d/fps10/h36m_test.npz", "the same; test, or rendered val"),
+)
+
+_3DHP_FILES = (
+    ("TS1/annot_data.mat", "official test set, TS1 to TS6"),
+    ("mpi_inf_3dhp_test.npz", "mmpose, with cameras_test.pkl; test"),
+    ("mpi_inf_3dhp_train.npz", "mmpose, with cameras_train.pkl; training"),
+    ("test_3dhp_test.npz", "mmpose's own sample, test"),
+    ("test_3dhp_train.npz", "mmpose's own sample, training"),
+)
+
+
+def _read_3dhp(root: Path, split: str) -> list[Person]:
+    """Read a split; the official layout has no training split, which is no fault of its files."""
+    try:
+        return mpi_inf_3dhp.read(root, split)
+    except ValueError as error:
+        if split == "train" and mpi_inf_3dhp.sequence_folders(root) and "no split" in str(error):
+            raise FileNotFoundError(str(error)) from None
+        raise
+
 
 _LAYOUTS: dict[str, _Layout] = {
     "lsp": _Layout(
@@ -56,6 +94,16 @@ _LAYOUTS: dict[str, _Layout] = {
         ),
         {"train": lambda root: coco.read(root, "train"), "val": lambda root: coco.read(root, "val")},
     ),
+    "h36m": _Layout(
+        (_H36M_FILES, (("images", "S9_Posing_1.55011271_000001.jpg ..., or folders of them"), ("S1", "the same"))),
+        {"train": lambda root: human36m.read(root, "train"), "val": lambda root: human36m.read(root, "val")},
+        ("", "annot", "annotation_body3d", "annotation_body3d/fps10", "annotation_body3d/fps50"),
+    ),
+    "mpi_inf_3dhp": _Layout(
+        (_3DHP_FILES,),
+        {"train": lambda root: _read_3dhp(root, "train"), "test": lambda root: _read_3dhp(root, "test")},
+        ("", "annotations"),
+    ),
     "sample": _Layout(
         ((("annotations.json", "persons of both splits"),), (("images", "the photographs"),)),
         {split: lambda root, split=split: sample.read(root, split) for split in ("train", "val")},  # type: ignore[misc]
@@ -69,23 +117,39 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
     ``root`` is the unpacked folder; the bundled "sample" needs none. Raises ``ValueError`` for an unknown name;
     everything wrong with the data is reported in the lines.
     """
-    if name not in _LAYOUTS and name not in pair_check.CHECKS:
-        raise ValueError(unknown("data set", name, (*_LAYOUTS, *pair_check.CHECKS)))
-    if root is None and name not in ("sample", "sample-pairs"):
+    known = (*_LAYOUTS, *pair_check.CHECKS, *motion_check.CHECKS)
+    if name not in known:
+        raise ValueError(unknown("data set", name, known))
+    if root is None and name not in ("sample", "sample-mocap", "sample-pairs"):
         raise ValueError(f"data set {name!r} needs the folder it was unpacked to")
+    folder = sample.FOLDER if root is None else Path(os.path.expanduser(root))
     if name in pair_check.CHECKS:
-        return pair_check.check(name, sample.FOLDER if root is None else Path(os.path.expanduser(root)))
-    base = _base(name, sample.FOLDER if root is None else Path(os.path.expanduser(root)))
+        return pair_check.check(name, folder)
+    if name in motion_check.CHECKS:
+        return motion_check.check(name, motion_check.SAMPLE if root is None else folder)
+    base = _base(name, folder)
     complete, lines = _tree(name, base)
-    good = [_check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()]
-    # A split whose file is absent is no error as long as another split is whole.
-    ok = complete and any(state is True for state in good) and not any(state is False for state in good)
-    lines.append(f"{name}: ready" if ok else f"{name}: not ready, see the crosses above")
-    return CheckReport(name, str(base), ok, tuple(lines))
+    complete = _sequences(name, base, lines) and complete
+    states = {split: _check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()}
+    ready = _ready(states) if complete else ""
+    lines.append(f"{name}: {ready or 'not ready, see the crosses above'}")
+    return CheckReport(name, str(base), bool(ready), tuple(lines))
+
+
+def _ready(states: dict[str, bool | None]) -> str:
+    """Return which splits are whole, and which have no file; "" when one is broken or none is whole."""
+    whole, absent = ([split for split, state in states.items() if state is wanted] for wanted in (True, None))
+    if not whole or len(whole) + len(absent) < len(states):
+        return ""
+    if not absent:
+        return "ready"
+    return f"ready for: {', '.join(whole)}; {', '.join(absent)} is not there, see the dash above"
 
 
 def _base(name: str, root: Path) -> Path:
-    """Step into the usual sub-folder of LSP archives."""
+    """Step into the usual sub-folder of LSP's and MPI-INF-3DHP's archives."""
+    if name == "mpi_inf_3dhp" and (root / "mpi_inf_3dhp_test_set").is_dir():
+        return root / "mpi_inf_3dhp_test_set"
     if name in ("lsp", "lspet"):
         try:
             return lsp.folder(root, name)
@@ -99,15 +163,31 @@ def _tree(name: str, base: Path) -> tuple[bool, list[str]]:
     lines = [f"{mark(base.is_dir())} {base}/"]
     complete = base.is_dir()
     for group in _LAYOUTS[name].groups:
-        found = [(base / path).exists() for path, _ in group]
+        paths = [_found(base, path, _LAYOUTS[name].places) for path, _ in group]
+        found = [(base / path).exists() for path in paths]
         complete = complete and any(found)
-        for (path, what), there in zip(group, found, strict=True):
+        for path, (_, what), there in zip(paths, group, found, strict=True):
             # Where alternatives exist, an absent one is a dash, not a cross.
             sign = mark(there) if there or not any(found) else "-"
             lines.append(f"  {sign} {path:<44} {what}")
         if len(group) > 1 and not any(found):
             lines.append(f"    (one of these {len(group)} is needed)")
     return complete, lines
+
+
+def _found(base: Path, path: str, places: tuple[str, ...]) -> str:
+    """Return where a file is: at its usual path, or in one of the places; the usual path when it is nowhere."""
+    usual = Path(path)
+    others = [Path(place) / usual.name for place in places if len(usual.parts) == 1 or usual.parts[0] in places]
+    return next((other.as_posix() for other in (usual, *others) if (base / other).exists()), path)
+
+
+def _sequences(name: str, base: Path, lines: list[str]) -> bool:
+    """Append the sequences that MPI-INF-3DHP's official test set lacks; True where it is whole or not there at all."""
+    there = [path.name for path in mpi_inf_3dhp.sequence_folders(base)] if name == "mpi_inf_3dhp" else []
+    absent = [each for each in mpi_inf_3dhp.SEQUENCES if each not in there] if there else []
+    finding(lines, "sequences of the test set missing", absent, fatal=True)
+    return not absent
 
 
 def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]], lines: list[str]) -> bool | None:
@@ -125,6 +205,7 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]],
     lines.append(
         f"{mark(bool(persons))} {split}: {len(persons):,} persons, {len(photos):,} photographs, {joints:,} joints"
     )
+    apart = _poses(persons, lines)
     absent = missing_images(persons)
     broken = bad_photographs(photos, {persons[index].image for index in absent})
     offenders, sizeless = not_finite(persons), [i for i in without_size(persons) if labelled(persons[i])]
@@ -137,4 +218,32 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]],
     )
     empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
     finding(lines, "persons without any labelled joint (left out)", person_names(persons, empty), fatal=False)
-    return bool(persons) and not (absent or broken[1] or offenders or sizeless)
+    return bool(persons) and not (absent or broken[1] or offenders or sizeless or apart)
+
+
+def _poses(persons: list[Person], lines: list[str]) -> bool:
+    """Append who does what in the 3D poses, if there are any; True when poses and key points are not of one person."""
+    poses = [entry.pose3d for entry in persons if entry.pose3d is not None]
+    if not poses:
+        return False
+    seen = [entry for entry in persons if entry.pose3d is not None and entry.pose3d.intrinsics is not None]
+    subjects, actions = (sorted({getattr(pose, what) for pose in poses} - {""}) for what in ("subject", "action"))
+    lines.append(
+        f"    {len(poses):,} 3D poses, {len(seen):,} with a camera; subjects {', '.join(subjects) or 'not named'}; "
+        f"{len(actions)} actions, {len({pose.clip for pose in poses})} recordings"
+    )
+    away = [index for index, entry in enumerate(persons) if _is_away(entry)]
+    what = f"3D poses that project farther than {_NEAR:.0%} of the crop from their key points"
+    finding(lines, what, person_names(persons, away), fatal=True)
+    return bool(away)
+
+
+def _is_away(entry: Person) -> bool:
+    """Whether a 3D pose seen by its camera is not where the key points are."""
+    pose = entry.pose3d
+    if pose is None or pose.intrinsics is None or not np.isfinite(pose.joints).all():
+        return False
+    if not (pose.joints[:, 2] > 0).all():
+        return True
+    distances = np.linalg.norm(project(pose.joints, pose.intrinsics) - entry.keypoints, axis=1)
+    return bool((distances[entry.visibility > 0] > _NEAR * 200.0 * entry.scale).any())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fastpose.data import images, transforms
-from fastpose.data.person import Person
+from fastpose.data import images, pose3d, transforms
+from fastpose.data.person import Person, read_photo
 from fastpose.data.unreadable import Substitutes
 
 
@@ -32,6 +33,7 @@ class KeypointDataset(Dataset):
             (seed, epoch, index) alone, logs each such person once and stops when there are more than ``skip_limit``.
         skip_limit: how many different unreadable persons "skip" puts up with.
         pixel_limit: photographs with more pixels are refused before they are decoded.
+        depth: how the depth of joints becomes a number; None leaves it out of the items.
 
     ``dataset[(epoch, index)]`` (or ``dataset[index]``, epoch 0) is a dict:
         image: uint8 (3, H, W) RGB.
@@ -39,6 +41,8 @@ class KeypointDataset(Dataset):
         visibility: float32 (K,), 1 where the joint is labelled and inside the crop, else 0.
         to_image: float64 (2, 3), affine map from heatmap pixels to pixels of the original photograph.
         index: int64, position in ``source.persons`` of the person shown.
+        depth, depth_known: with ``depth``: float32 (K,), how far behind the root each joint is, in units of half the
+            crop's side, 0 where unknown; and 1 where it is known, else 0.
 
     A mirrored sample (augmentation only) has its left and right joints swapped; ``to_image`` undoes the mirror but
     cannot undo that swap.
@@ -56,8 +60,9 @@ class KeypointDataset(Dataset):
         on_error: str = "raise",
         skip_limit: int = 50,
         pixel_limit: int = images.PIXEL_LIMIT,
+        depth: pose3d.DepthRule | None = None,
     ):
-        self.source = source
+        self.source, self.depth = source, depth
         self.image_size = checked_size("image_size", image_size)
         self.heatmap_size = checked_size("heatmap_size", heatmap_size)
         self.augment = transforms.augmentation(augment) if isinstance(augment, str) else augment
@@ -80,7 +85,7 @@ class KeypointDataset(Dataset):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
         shown, photo = self._substitutes.read(
             index,
-            lambda person: images.read_image(self.source.persons[person].image, pixel_limit=self.pixel_limit),
+            lambda person: read_photo(self.source, person, pixel_limit=self.pixel_limit),
             lambda attempt: int(sample_generator(self.seed, epoch, index, attempt).integers(len(self))),
         )
         return self._sample(shown, photo, sample_generator(self.seed, epoch, index))
@@ -94,12 +99,29 @@ class KeypointDataset(Dataset):
         if view.flip:
             points, visible = points[self._flip], visible[self._flip]
         points = np.where(visible[:, None], points, 0.0)
-        return {
+        sample = {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),  # (3, H, W)
             "keypoints": torch.from_numpy(points.astype(np.float32)),  # (K, 2)
             "visibility": torch.from_numpy(visible.astype(np.float32)),  # (K,)
             "to_image": torch.from_numpy(to_image),  # (2, 3)
             "index": torch.tensor(index),
+        }
+        if self.depth is not None:
+            sample |= self._depth(person, view.flip, to_image)
+        return sample
+
+    def _depth(self, person: Person, flip: bool, to_image: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the depth of a person's joints in units of half the crop's side, and whether it is known."""
+        depth, known = np.zeros(len(self._flip)), np.zeros(len(self._flip))
+        if self.depth is not None and person.pose3d is not None:
+            half = math.sqrt(abs(np.linalg.det(to_image[:, :2]))) * self.heatmap_size[1] / 2  # pixels of the photo
+            pixels = pose3d.relative_depth(person, self.source.skeleton, self.depth)
+            depth, known = pixels / half, (person.visibility > 0).astype(np.float64)
+        if flip:
+            depth, known = depth[self._flip], known[self._flip]
+        return {
+            "depth": torch.from_numpy((depth * known).astype(np.float32)),  # (K,)
+            "depth_known": torch.from_numpy(known.astype(np.float32)),  # (K,)
         }
 
 

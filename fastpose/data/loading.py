@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,17 @@ def epoch_order(count: int, *, shuffle: bool, seed: int, epoch: int) -> np.ndarr
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch)))).permutation(count)
 
 
+Order = Callable[[int], np.ndarray]
+
+
+def _order(dataset: Any, *, shuffle: bool, seed: int, batch_size: int, world_size: int) -> Order:
+    """Return what orders the samples of an epoch: the data set's own order where it has one (``MixedDataset``)."""
+    own = getattr(dataset, "order", None)
+    if own is None:
+        return lambda epoch: epoch_order(len(dataset), shuffle=shuffle, seed=seed, epoch=epoch)
+    return lambda epoch: own(shuffle=shuffle, seed=seed, epoch=epoch, batch_size=batch_size, world_size=world_size)
+
+
 class ShardSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) of one rank.
 
@@ -29,10 +40,8 @@ class ShardSampler(Sampler[list[tuple[int, int]]]):
     else dealt out in turn; every sample then comes exactly once and ranks may differ by one batch.
     """
 
-    def __init__(
-        self, count: int, batch_size: int, *, shuffle: bool, seed: int, rank: int, world_size: int, drop_last: bool
-    ):
-        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+    def __init__(self, count: int, batch_size: int, *, order: Order, rank: int, world_size: int, drop_last: bool):
+        self.count, self.batch_size, self.order = count, batch_size, order
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self.epoch, self.start_step = 0, 0
 
@@ -41,8 +50,7 @@ class ShardSampler(Sampler[list[tuple[int, int]]]):
         return whole + int(not self.drop_last and rest > self.rank)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = epoch_order(self.count, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch)
-        epoch = self.epoch
+        order, epoch = self.order(self.epoch), self.epoch
         for step in range(self.start_step, len(self)):
             yield [(epoch, int(index)) for index in self._part(order, step)]
 
@@ -207,22 +215,26 @@ def create_loader(
         ValueError, FileNotFoundError: (while iterating) what the data set raised, as one sentence.
     """
     drop_last = shuffle if drop_last is None else drop_last
-    _check_sizes(len(dataset), batch_size, workers, rank, world_size, drop_last)
-    sampler = ShardSampler(
-        len(dataset), batch_size, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size, drop_last=drop_last
-    )
+    _check_workers(batch_size, workers, rank, world_size)
+    order = _order(dataset, shuffle=shuffle, seed=seed, batch_size=batch_size, world_size=world_size)
+    count = len(order(0))
+    _check_count(count, batch_size, world_size, drop_last)
+    sampler = ShardSampler(count, batch_size, order=order, rank=rank, world_size=world_size, drop_last=drop_last)
     loader = Loader(dataset, sampler, workers, pin_memory)
     loader.set_epoch(epoch, start_step)
     return loader
 
 
-def _check_sizes(count: int, batch_size: int, workers: int, rank: int, world_size: int, drop_last: bool) -> None:
+def _check_workers(batch_size: int, workers: int, rank: int, world_size: int) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     if workers < 0:
         raise ValueError(f"workers: expected 0 or more, got {workers}")
     if not 0 <= rank < world_size:
         raise ValueError(f"rank: expected 0 to world_size - 1 = {world_size - 1}, got {rank}")
+
+
+def _check_count(count: int, batch_size: int, world_size: int, drop_last: bool) -> None:
     if drop_last and count < batch_size * world_size:
         raise ValueError(
             f"batch_size: {batch_size} x {world_size} processes needs {batch_size * world_size} persons for one step, "

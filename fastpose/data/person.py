@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from fastpose import _checks
+from fastpose.data import images
+from fastpose.data.pose3d import Pose3D
 from fastpose.skeletons import Skeleton
 
 Built = TypeVar("Built")
@@ -36,6 +38,7 @@ class Person:
         person_id: number of the person in its data set.
         identity: name of the human (or item) shown; persons of one identity make a pair; empty where unknown.
         camera: number of the camera, or -1.
+        pose3d: the joints in space (``data.pose3d``), or None.
     """
 
     image: Path
@@ -51,6 +54,7 @@ class Person:
     person_id: int = -1
     identity: str = ""
     camera: int = -1
+    pose3d: Pose3D | None = None
 
 
 class Source(Protocol):
@@ -110,6 +114,7 @@ def person(
     person_id: int = -1,
     identity: str = "",
     camera: int = -1,
+    pose3d: Pose3D | None = None,
 ) -> Person:
     """Build a ``Person``: the types of the interface, coordinates zeroed where no label exists, frozen arrays."""
     labels = np.asarray(visibility).astype(np.uint8)
@@ -128,6 +133,7 @@ def person(
         person_id=person_id,
         identity=identity,
         camera=camera,
+        pose3d=None if pose3d is None else _frozen_pose(pose3d),
     )
 
 
@@ -136,6 +142,22 @@ def _frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     array: np.ndarray = np.array(values, dtype=dtype)
     array.flags.writeable = False
     return array
+
+
+def _frozen_pose(pose: Pose3D) -> Pose3D:
+    intrinsics = None if pose.intrinsics is None else _frozen(pose.intrinsics, np.float64)
+    return replace(pose, joints=_frozen(pose.joints), intrinsics=intrinsics)
+
+
+def read_photo(source: Any, index: int, *, pixel_limit: int = images.PIXEL_LIMIT) -> np.ndarray:
+    """Return the photograph of a source's person, uint8 (H, W, 3) RGB, from its file or from where the source has it.
+
+    A source without files has ``photo(index)``. Raises as ``images.read_image``.
+    """
+    photo = getattr(source, "photo", None)
+    if photo is not None:
+        return photo(index)
+    return images.read_image(source.persons[index].image, pixel_limit=pixel_limit)
 
 
 @contextmanager
@@ -192,7 +214,8 @@ def without_size(persons: Sequence[Person]) -> list[int]:
 
 
 def _is_finite(entry: Person) -> bool:
-    return bool(np.isfinite(entry.keypoints).all() and np.isfinite(entry.center).all() and np.isfinite(entry.scale))
+    arrays = (entry.keypoints, entry.center, entry.scale, () if entry.pose3d is None else entry.pose3d.joints)
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 def labelled(entry: Person) -> int:

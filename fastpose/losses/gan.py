@@ -1,4 +1,4 @@
-"""The adversarial criterion of a generator and a discriminator that scores images (system 001, eq. 9; system 003)."""
+"""The adversarial criteria: scores against labels (system 001, eq. 9; 002, eq. 3 and 4; 003), and a critic's scores."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def gan_loss(scores: Tensor, real: bool, *, criterion: str = "lsgan", probabilit
         ValueError: unknown criterion, or no score.
     """
     _checks.choice("criterion", criterion, CRITERIA)
-    _checks.tensor("scores", scores, "(B, ...)")
-    if scores.numel() == 0:
-        raise ValueError(f"scores: expected at least one, got {tuple(scores.shape)}")
-    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    wide = _wide(scores)
     if criterion == "lsgan":
         return (wide - float(real)).square().mean()
     label = torch.full_like(wide, float(real))
@@ -39,3 +36,31 @@ def gan_loss(scores: Tensor, real: bool, *, criterion: str = "lsgan", probabilit
         if probabilities:
             return functional.binary_cross_entropy(wide, label)
         return functional.binary_cross_entropy_with_logits(wide, label)
+
+
+def wasserstein_loss(scores: Tensor, real: bool) -> Tensor:
+    """Return what a critic's scores cost: minus their mean for real samples, their mean for generated ones.
+
+    The critic minimises the sum of both, with a penalty on its gradient (see ``gradient_penalty``); the generator
+    minimises that of its samples with ``real`` true (Arjovsky et al. 2017).
+
+    Args:
+        scores: of any shape, (B,) or (B, ...); no sigmoid before it.
+        real: as in ``gan_loss``.
+
+    Returns:
+        a float32 (or wider) scalar, also under autocast.
+
+    Raises:
+        ValueError: no score.
+    """
+    mean = _wide(scores).mean()
+    return -mean if real else mean
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """Return the scores as float32 or wider; raises unless there is one."""
+    _checks.tensor("scores", scores, "(B, ...)")
+    if scores.numel() == 0:
+        raise ValueError(f"scores: expected at least one, got {tuple(scores.shape)}")
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -1,14 +1,17 @@
-"""Metrics as named protocols: key points (PCK, PCKh, OKS-AP), generated images (SSIM, LPIPS, IS, FID), persons found
-again (mAP), user studies; results and their table."""
+"""Metrics as named protocols: key points (PCK, PCKh, OKS-AP), joints in space (MPJPE, 3DPCK, plausibility), generated
+images (SSIM, LPIPS, IS, FID), persons found again (mAP), user studies; results and their table."""
 
 from fastpose.metrics import (
     accumulate,
+    accumulate_3d,
     generative,
     heatmaps,
     image,
     keypoints_2d,
+    keypoints_3d,
     lpips,
     oks,
+    plausibility,
     pose_transfer,
     protocols,
     reid,
@@ -16,6 +19,7 @@ from fastpose.metrics import (
     study,
 )
 from fastpose.metrics.accumulate import PCKAccumulator
+from fastpose.metrics.accumulate_3d import MPJPEAccumulator, PCK3DAccumulator
 from fastpose.metrics.generative import GenerativeAccumulator
 from fastpose.metrics.image import ImageAccumulator
 from fastpose.metrics.pose_transfer import DetectionScore, TransferPCKh
@@ -25,16 +29,21 @@ __all__ = [
     "DetectionScore",
     "GenerativeAccumulator",
     "ImageAccumulator",
+    "MPJPEAccumulator",
+    "PCK3DAccumulator",
     "PCKAccumulator",
     "Result",
     "TransferPCKh",
     "accumulate",
+    "accumulate_3d",
     "generative",
     "heatmaps",
     "image",
     "keypoints_2d",
+    "keypoints_3d",
     "lpips",
     "oks",
+    "plausibility",
     "pose_transfer",
     "protocols",
     "reid",

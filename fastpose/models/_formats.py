@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class Format:
     ``rules`` turn our keys into the authors', given all options of the network; ``options`` are what the format implies
     where the caller says nothing, ``shown`` what the weights themselves say, ``only`` options in which all published
     weights agree although their keys do not show it. ``clean`` brings the spellings in which
-    their keys are found to one; ``unused`` says of such a key that the network, as created, has no use for it.
+    their keys are found to one; ``unused`` says of such a key that the network, as created, has no use for it. ``bgr``
+    is our key of the first convolution where the authors' images were blue first, their bytes over 256.
     """
 
     rules: Callable[[Options], Sequence[Rule]]
@@ -32,6 +34,7 @@ class Format:
     only: Options = field(default_factory=dict)
     clean: Callable[[Weights], Weights] = lambda published: published
     unused: Callable[[str, Any], bool] = lambda key, network: False
+    bgr: str = ""
 
 
 def _sizes(published: Weights, **places: tuple[str, int]) -> dict[str, int]:
@@ -250,6 +253,52 @@ def _patches_show(published: Weights) -> dict[str, Any]:
     return {**_sizes(published, width=(first, 0), in_channels=(first, 1)), **_positive(layers=convolutions - 2)}
 
 
+def _hg3d(options: Options) -> Sequence[Rule]:
+    """The hg3d branch of pytorch-pose-hg-3d: the last stack's merging convolutions stand beside those of the others."""
+    modules, last = options["modules"], options["stacks"] - 1
+    regressors = options["regressor_modules"] or 2
+    branch = {"skips": "up1_", "downs": "low1_", "ups": "low3_"}
+    numbered = (("bn", "conv1"), ("bn1", "conv2"), ("bn2", "conv3"))
+    return (
+        (r"^two_d\.", ""),
+        (r"^stem\.conv\.", "conv1_."),
+        (r"^stem\.norm\.", "bn1."),
+        (r"^stem\.residuals\.(\d)\.", lambda m: f"r{(1, 4, 5)[int(m[1])]}."),
+        (r"hourglass\.(skips|downs|ups)\.(\d+)\.", lambda m: f"hourglass.{'low2.' * int(m[2])}{branch[m[1]]}."),
+        (r"hourglass\.bottom\.", f"hourglass.{'low2.' * (options['depth'] - 1)}low2_."),
+        (r"^stacks\.(\d+)\.hourglass\.", r"hourglass.\1."),
+        (r"^stacks\.(\d+)\.residuals\.(\d+)\.", lambda m: f"Residual.{int(m[1]) * modules + int(m[2])}."),
+        (r"^stacks\.(\d+)\.features\.", r"lin_.\1."),
+        (r"^stacks\.(\d+)\.score\.", r"tmpOut.\1."),
+        (r"^depth\.merge\.", f"merges.{last}."),
+        (r"^merges\.(\d+)\.features\.", r"ll_.\1."),
+        (r"^merges\.(\d+)\.heatmaps\.", r"tmpOut_.\1."),
+        (r"^depth\.stages\.(\d+)\.(\d+)\.", lambda m: f"reg_.{int(m[1]) * regressors + int(m[2])}."),
+        (r"^depth\.regress\.", "reg."),
+        (r"\.body\.(\d)\.", lambda m: f".{numbered[int(m[1]) // 3][int(m[1]) % 3 // 2]}."),
+        (r"\.skip\.", ".conv4."),
+    )
+
+
+def _hg3d_shows(published: Weights) -> dict[str, Any]:
+    """All options: the linear layer behind four poolings sees a sixty-fourth of the image's side, squared."""
+    nested = max((key.count("low2.") for key in published if key.startswith("hourglass.0.")), default=-1)
+    sizes = _sizes(
+        published, width=("lin_.0.0.weight", 0), stem_width=("conv1_.weight", 0), keypoints=("reg.weight", 0)
+    )
+    places = _sizes(published, places=("reg.weight", 1)).get("places", 0) // (sizes.get("width") or 1)
+    return {
+        **sizes,
+        **_positive(
+            stacks=_count(published, r"hourglass\.(\d+)\."),
+            modules=_count(published, r"hourglass\.0\.up1_\.(\d+)\."),
+            depth=nested + 1,
+            regressor_modules=_count(published, r"reg_\.(\d+)\.") // 4,
+            image_size=64 * math.isqrt(places),
+        ),
+    }
+
+
 FORMATS = {
     "hourglass": Format(_pytorch_pose, {"stem": "pytorch_pose"}, _shows_stem("conv1.weight")),
     "sagan.generator": Format(_port, {"flavour": "released"}, _shows_stem("c1.weight")),
@@ -262,4 +311,7 @@ FORMATS = {
         _multiscale, shown=_multiscale_shows, only={"fusion": None}, unused=_multiscale_unused
     ),
     "multiscale.discriminator": Format(lambda options: (), shown=_patches_show),
+    "pose3d.generator": Format(
+        _hg3d, {"depth_head": "flatten"}, _hg3d_shows, {"depth_head": "flatten"}, bgr="two_d.stem.conv.weight"
+    ),
 }

@@ -19,11 +19,13 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
 
     ``hourglass`` reads pytorch-pose's keys (whose stem it implies), ``sagan.*`` the ``hgsagan_port_*`` names (whose
     flavour, ``released``, they imply), ``pona.*`` those of PoNA and, for discriminators, of PATN, ``multiscale.*``
-    those of prasunroy/pose-transfer. ``options`` are those of `create`; widths, channels and numbers of blocks that
-    the weights show need not be said. A whole checkpoint with an entry ``state_dict`` will do, as will keys behind
-    DataParallel's ``module.``. Nothing may be missing or left over, except the batch counters that old PyTorch did not
-    write, the statistics it wrote of instance norms, and pose levels that no gate of system 003 asks for. Weights are
-    copied. Raises ``ValueError`` in one sentence that lists missing keys, unexpected keys and differing shapes.
+    those of prasunroy/pose-transfer, ``pose3d.generator`` those of the hg3d branch of pytorch-pose-hg-3d (whose flat
+    depth head they imply; `pickles.read_module_pickle` reads its files, and see `to_rgb`). ``options`` are those of
+    `create`; widths, channels and numbers of blocks that the weights show need not be said. A whole checkpoint with an
+    entry ``state_dict`` will do, as will keys behind DataParallel's ``module.``. Nothing may be missing or left over,
+    except the batch counters that old PyTorch did not write, the statistics it wrote of instance norms, and pose levels
+    that no gate of system 003 asks for. Weights are copied. Raises ``ValueError`` in one sentence that lists missing
+    keys, unexpected keys and differing shapes.
 
     The weights of ``multiscale.generator`` do not show its gates: without ``gates`` they are those of FULL, all levels.
     Fewer are taken at the caller's word, such as ``gates=(1,)`` for A1-HR; pose levels below the deepest of them are
@@ -51,6 +53,19 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
     _check(name, model.state_dict(), theirs, published)
     model.load_state_dict({ours: published[key] for ours, key in theirs.items() if key in published}, strict=False)
     return model.eval()
+
+
+def to_rgb(name: str, network: nn.Module) -> bool:
+    """Let an imported network see RGB in 0..1, as all networks here do, and return whether anything had to change.
+
+    hg3d's networks were given BGR over 256, and `import_published` leaves them so. The first convolution is turned in
+    place, after which both networks give the same for the same photograph.
+    """
+    first = FORMATS[_registry.resolve(name)[0]].bgr
+    if first:
+        weight = network.get_parameter(first).data  # (C, 3, h, w)
+        weight.copy_(weight.flip(1) * (255 / 256))
+    return bool(first)
 
 
 def rename(key: str, rules: Sequence[Rule]) -> str:

@@ -133,6 +133,13 @@ class StackedHourglass(nn.Module):
         self.multiple = 4 * stacks[0].hourglass.multiple
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        return self.with_last(image)[0]
+
+    def with_last(self, image: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """Return the heatmaps of all stacks, and the last one's input, features and heatmaps, as a `Merge` takes them.
+
+        A regressor behind the last stack goes on from there, where a next stack would.
+        """
         check_sizes("image", image, 3, self.multiple)
         x = self.stem(image)
         features, heatmaps = self.stacks[0](x)
@@ -141,7 +148,7 @@ class StackedHourglass(nn.Module):
             x = merge(x, features, heatmaps)
             features, heatmaps = stack(x)
             outputs.append(heatmaps)
-        return outputs
+        return outputs, (x, features, heatmaps)
 
 
 def check_sizes(argument: str, maps: Tensor, channels: int, multiple: int) -> None:

@@ -118,10 +118,7 @@ class PoseEstimator:
             photo: uint8 (H, W, 3) RGB.
             boxes: (N, 4) as (x, y, width, height) in pixels; the crop is a square a quarter larger than the box.
         """
-        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-            raise ValueError(f"photo: expected uint8 (H, W, 3) RGB, got {photo.dtype} {photo.shape}")
-        crops = [_whole(photo)] if boxes is None else [_around(box) for box in boxes]
-        return self.persons(photo, [center for center, _ in crops], [scale for _, scale in crops])
+        return self.persons(photo, *crops(photo, boxes))
 
     def persons(self, photo: np.ndarray, centers: Sequence[np.ndarray], scales: Sequence[float]) -> Estimate:
         """Return the key points of N persons given by ``centers`` (2,) and ``scales`` (crop side / 200 px)."""
@@ -133,7 +130,7 @@ class PoseEstimator:
         return Estimate(keypoints, scores)
 
     def _person(self, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-        views = [self._view(photo, center, scale * factor) for factor in self.test.scales]
+        views = [cut(self.data, photo, center, scale * factor) for factor in self.test.scales]
         images = torch.stack([image for image, _ in views])  # (V, 3, H, W)
         to_image = torch.stack([affine for _, affine in views])  # (V, 2, 3)
         if len(views) == 1:
@@ -142,11 +139,6 @@ class PoseEstimator:
             side = PIXELS_PER_SCALE * scale * max(self.test.scales)
             points, scores = self._read_pasted(images, to_image, _frame(photo.shape, center, side))
         return points[0].numpy(), scores[0].numpy()
-
-    def _view(self, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[Tensor, Tensor]:
-        """Return the crop, uint8 (3, H, W), and the affine map (2, 3) from its heatmap to the photo."""
-        image, to_image = pose_data.cut(self.data, photo, center, scale)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(to_image)
 
     def heatmaps(self, images: Tensor) -> Tensor:
         """Return the last stack's heatmaps (B, K, H/4, W/4), float32, flip-averaged where the test says so.
@@ -193,9 +185,12 @@ class PoseEstimator:
 
     def run_source(self, source: Any) -> tuple[np.ndarray, Estimate]:
         """Return the indices (N,) and key points of all persons of a source, in whatever scales the test names."""
-        from fastpose.data.images import read_image
+        from fastpose.data.person import read_photo
 
-        parts = [self.persons(read_image(person.image), [person.center], [person.scale]) for person in source.persons]
+        parts = [
+            self.persons(read_photo(source, index), [person.center], [person.scale])
+            for index, person in enumerate(source.persons)
+        ]
         if not parts:
             raise ValueError("evaluation: expected at least one person, got an empty validation set")
         keypoints = np.concatenate([part.keypoints for part in parts])  # (N, K, 2)
@@ -211,6 +206,27 @@ def map_points(points: Tensor, affine: Tensor) -> Tensor:
     """Return points (B, K, 2) under affine maps (B, 2, 3), computed in float64, as float32."""
     linear, shift = affine.double()[:, :, :2], affine.double()[:, :, 2]  # (B, 2, 2), (B, 2)
     return (points.double() @ linear.transpose(1, 2) + shift[:, None]).float()  # (B, K, 2)
+
+
+def crops(photo: np.ndarray, boxes: Sequence[Sequence[float]] | None = None) -> tuple[list[np.ndarray], list[float]]:
+    """Return centres (2,) and scales of the square crops of N boxes (x, y, width, height), or of the whole photo.
+
+    Raises:
+        ValueError: the photo is not uint8 (H, W, 3), or a box is not finite with a positive size.
+    """
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        raise ValueError(f"photo: expected uint8 (H, W, 3) RGB, got {photo.dtype} {photo.shape}")
+    pairs = [_whole(photo)] if boxes is None else [_around(box) for box in boxes]
+    return [center for center, _ in pairs], [scale for _, scale in pairs]
+
+
+def cut(data: Any, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[Tensor, Tensor]:
+    """Return a person's crop, uint8 (3, S, S), and the affine map (2, 3) from its heatmap's pixels to the photo's.
+
+    ``data`` is the section of a configuration that names ``crop`` and ``image_size``.
+    """
+    image, to_image = pose_data.cut(data, photo, center, scale)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(to_image)
 
 
 def _whole(photo: np.ndarray) -> tuple[np.ndarray, float]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fastpose import _checks, data, skeletons
 from fastpose.data import transforms
 from fastpose.data.keypoint_dataset import KeypointDataset
+from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import Source
 from fastpose.skeletons import Skeleton
 
@@ -106,7 +106,7 @@ def _source(config: DataConfig, name: str, root: str, split: str, holdout: int) 
     return data.create(name, root or None, split, **options)
 
 
-def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | JoinedDataset:
+def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | MixedDataset:
     """Return the augmented training samples of the main data set and of the extra ones."""
     validation = source(config, "validation")
     sources = [source(config, "train")]
@@ -116,9 +116,9 @@ def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | JoinedData
         holdout = config.holdout if name == config.name else 0
         sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout))
     _check_skeletons(sources)
-    _check_disjoint(sources, validation)
+    check_disjoint(sources, [validation])
     parts = [_dataset(one, config, seed, config.augmentation) for one in sources]
-    return parts[0] if len(parts) == 1 else JoinedDataset(parts)
+    return parts[0] if len(parts) == 1 else MixedDataset(parts)
 
 
 def validation_dataset(config: DataConfig, seed: int) -> KeypointDataset:
@@ -148,9 +148,9 @@ def _check_skeletons(sources: Sequence[Source]) -> None:
             )
 
 
-def _check_disjoint(sources: Sequence[Source], validation: Source) -> None:
-    """Refuse to train on photographs of the validation set."""
-    held = _photographs([validation])
+def check_disjoint(sources: Sequence[Source], validation: Sequence[Source]) -> None:
+    """Raise ``ValueError`` where photographs of the validation sets are trained on."""
+    held = _photographs(validation)
     shared = sorted(held & _photographs(sources))
     if shared:
         raise ValueError(
@@ -164,7 +164,20 @@ def _photographs(sources: Sequence[Source]) -> set[str]:
     return {os.path.realpath(photo) for photo in {entry.image for one in sources for entry in one.persons}}
 
 
-def cut(config: DataConfig, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+class Shown(Protocol):
+    """How a configuration shows a person to its network: `DataConfig` and its like of other systems."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def crop(self) -> str: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+
+def cut(config: Shown, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return a person's crop, uint8 (S, S, 3), and the affine map (2, 3) from its heatmap's pixels to the photo's."""
     crop, side = transforms.crop(config.crop), config.image_size
     image = crop.cut(photo, center, scale, transforms.PLAIN, (side, side))
@@ -173,28 +186,8 @@ def cut(config: DataConfig, photo: np.ndarray, center: np.ndarray, scale: float)
     return image, to_image
 
 
-def normalise(images: Tensor, config: DataConfig) -> Tensor:
+def normalise(images: Tensor, config: Shown) -> Tensor:
     """Return uint8 RGB images (B, 3, H, W) as float32: divided by 255, minus the mean, divided by std."""
     mean = torch.tensor(config.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(config.std, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
-
-
-class JoinedDataset(Dataset[dict[str, Tensor]]):
-    """Several key-point data sets as one; an index runs through them in order."""
-
-    def __init__(self, parts: Sequence[KeypointDataset]) -> None:
-        self.parts = tuple(parts)
-        self.source = self.parts[0].source
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self.parts)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        """Return a sample as ``KeypointDataset`` does; its "index" counts within the sample's own data set."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        for part in self.parts:
-            if index < len(part):
-                return part[(epoch, index)]
-            index -= len(part)
-        raise IndexError(f"index beyond the {len(self)} samples of the joined data sets")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastpose import skeletons
 from fastpose.data.loading import create_loader
 from fastpose.data.person import Person
 from fastpose.metrics import keypoints_2d, oks
@@ -88,6 +89,8 @@ def _sample(source: Any, persons: list[Person], estimate: Estimate) -> list[Resu
 
 def _coco(source: Any, persons: list[Person], estimate: Estimate) -> list[Result]:
     results = _sample(source, persons, estimate)
+    if source.skeleton != skeletons.COCO:  # the metric has a constant for each of COCO's joints
+        return results
     if importlib.util.find_spec("faster_coco_eval") is None or any(_incomplete(person) for person in persons):
         return results
     target, labelled = _arrays(persons)

@@ -1,4 +1,4 @@
-"""Trained weights at work on a user's photographs: poses drawn on them, persons drawn in other poses."""
+"""Trained weights at work on a user's photographs: poses on them and in space, persons drawn in other poses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastpose.skeletons import MPII_BONES
 from fastpose.training import files, systems, transfer_guides
 from fastpose.training.config import load_recipe
+from fastpose.training.estimation import Estimate
+from fastpose.training.pose3d_estimation import Estimate3D, assumed_bones, to_millimetres
 from fastpose.training.transfer_guides import PHOTOS, Guides, Target
 
 if TYPE_CHECKING:
@@ -37,12 +40,17 @@ def predict(
 ) -> list[Path]:
     """Draw the poses that trained weights see in photographs; return the paths of the pictures.
 
+    Weights that know depth (pose3d) give two files of each photograph: ``<name>.png``, the photograph beside the pose
+    in space from three sides, and ``<name>.gif``, where it turns. One photograph does not tell a person's size: it is
+    assumed (``test.bone_sum``).
+
     Args:
         recipe: refuse weights of another recipe; None takes whatever the weights are.
         weights: a .safetensors file that a training run wrote.
         inputs: photographs, and folders of them. Each whole photograph is taken as one person's crop.
         out: folder of the pictures, ``<name>.png`` each, or ``<name>-2.png`` and so on where that file exists already.
-        save_keypoints: also write key points and scores of all photographs as JSON; must not exist.
+        save_keypoints: also write key points and scores of all photographs as JSON, of weights that know depth the
+            joints in millimetres too; must not exist.
         overrides: ``key=value`` texts over the configuration of the weights, such as ``test.flip=no``.
 
     Raises:
@@ -50,8 +58,6 @@ def predict(
     """
     from fastpose.data.images import read_image, verify_image
     from fastpose.training import distributed
-    from fastpose.visual.grids import save_image
-    from fastpose.visual.skeletons import draw_skeleton
 
     photos = find_photos(inputs)
     if save_keypoints is not None:
@@ -66,10 +72,9 @@ def predict(
     written, rows = [], []
     for photo in photos:
         image = read_image(photo, exif="apply")
-        estimate = estimator(image)
-        picture = draw_skeleton(image, estimate.keypoints[0], None, estimator.skeleton)
-        written.append(save_image(names.free(f"{photo.stem}.png"), picture))
-        rows.append(_row(photo, image, estimate, estimator.skeleton))
+        estimate = _found(estimator, photo, image)
+        written += _poses(names, photo, image, estimate, estimator)
+        rows.append(_row(photo, image, estimate, estimator))
     if save_keypoints is not None:
         files.publish(Path(save_keypoints), json.dumps(rows, indent=1) + "\n")
     return written
@@ -246,9 +251,34 @@ def _check_finite(network: nn.Module, weights: str | Path) -> None:
         raise ValueError(f"weights {weights}: {broken[0]} holds NaN or infinite values; take other weights")
 
 
-def _row(photo: Path, image: np.ndarray, estimate: Any, skeleton: Any) -> dict[str, Any]:
+def _found(estimator: Any, photo: Path, image: np.ndarray) -> Estimate:
+    """Return what an estimator finds in a photograph; its ``ValueError`` names the photograph."""
+    try:
+        return estimator(image)
+    except ValueError as error:
+        raise ValueError(f"image {photo}: {error}") from None
+
+
+def _poses(names: Names, photo: Path, image: np.ndarray, estimate: Estimate, estimator: Any) -> list[Path]:
+    """Write the pictures of one photograph's pose; return their paths."""
+    from fastpose.training import pose3d_pictures
+    from fastpose.visual import poses3d
+    from fastpose.visual.grids import save_image
+    from fastpose.visual.skeletons import draw_skeleton
+
+    if not isinstance(estimate, Estimate3D):
+        picture = draw_skeleton(image, estimate.keypoints[0], None, estimator.skeleton)
+        return [save_image(names.free(f"{photo.stem}.png"), picture)]
+    still, film = names.together([f"{photo.stem}.png", f"{photo.stem}.gif"])
+    save_image(still, pose3d_pictures.portrait(image, estimate, estimator))
+    poses3d.turning_gif(film, pose3d_pictures.film(image, estimate, estimator), estimator.skeleton)
+    return [still, film]
+
+
+def _row(photo: Path, image: np.ndarray, estimate: Estimate, estimator: Any) -> dict[str, Any]:
     """Return one photograph's key points as JSON values."""
-    return {
+    skeleton = estimator.skeleton
+    row = {
         "image": str(photo),
         "size": [int(image.shape[0]), int(image.shape[1])],
         "skeleton": skeleton.name,
@@ -258,6 +288,19 @@ def _row(photo: Path, image: np.ndarray, estimate: Any, skeleton: Any) -> dict[s
             for points, scores in zip(estimate.keypoints.astype(float), estimate.scores.astype(float), strict=True)
         ],
     }
+    return _in_space(row, estimate, assumed_bones(estimator.test)) if isinstance(estimate, Estimate3D) else row
+
+
+def _in_space(row: dict[str, Any], estimate: Estimate3D, bones: float) -> dict[str, Any]:
+    """Return the JSON values of a photograph with the joints in space and what they mean."""
+    for person, joints in zip(row["persons"], to_millimetres(estimate.cube, bones).astype(float), strict=True):
+        person["joints_3d"] = (joints.round(1) + 0.0).tolist()
+    meaning = {
+        "unit": "mm",
+        "frame": "x right, y down, z away from the camera; the pelvis is the origin; scaled-orthographic",
+        "scale": f"assumed: the {len(MPII_BONES)} bones together are {bones:.1f} mm long",
+    }
+    return {**row, "joints_3d": meaning}
 
 
 # ------------------------------------------------------------------------------------------------------- pose transfer

@@ -40,7 +40,7 @@ class System:
 
 
 # system -> the module of this package that defines SYSTEM
-_MODULES = {"multiscale": "multiscale", "pona": "pona", "reid": "reid", "sagan": "sagan"}
+_MODULES = {"multiscale": "multiscale", "pona": "pona", "pose3d": "pose3d", "reid": "reid", "sagan": "sagan"}
 
 
 def names() -> list[str]:

@@ -1,5 +1,16 @@
-"""Pictures: skeleton overlays, heatmaps, attention maps, pose transfer, features, films, grids, curves and reports."""
+"""Pictures: skeleton overlays, poses in space, heatmaps, attention maps, pose transfer, features, films, reports."""
 
-from fastpose.visual import curves, features, grids, heatmaps, report, sequences, skeletons, study, transfer
+from fastpose.visual import curves, features, grids, heatmaps, poses3d, report, sequences, skeletons, study, transfer
 
-__all__ = ["curves", "features", "grids", "heatmaps", "report", "sequences", "skeletons", "study", "transfer"]
+__all__ = [
+    "curves",
+    "features",
+    "grids",
+    "heatmaps",
+    "poses3d",
+    "report",
+    "sequences",
+    "skeletons",
+    "study",
+    "transfer",
+]

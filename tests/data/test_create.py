@@ -9,8 +9,8 @@ from fastpose import data
 
 def test_names():
     assert data.list() == (
-        *("coco", "deepfashion", "fonts", "lsp", "lspet", "market", "mpii"),
-        *("photos", "sample", "sample-pairs", "semantic"),
+        *("coco", "deepfashion", "fonts", "h36m", "lsp", "lspet", "market", "mocap", "mpi_inf_3dhp", "mpii"),
+        *("photos", "sample", "sample-mocap", "sample-pairs", "semantic"),
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 
 from fastpose import data
 from fastpose.data.check import check
+from fastpose.data.motion.library import SAMPLE
 
 
 @pytest.fixture
@@ -113,6 +117,36 @@ def test_a_damaged_annotation_file_is_reported(folder):
     assert "not a readable MATLAB file" in _line(report, "✗ all:")
 
 
+def _coco(folder, photo, *splits):
+    """Write COCO key points of one person and photograph for each split."""
+    for split in splits:
+        photo(f"{split}2017/000000000009.jpg")
+        row = {"image_id": 9, "id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "area": 900.0}
+        row |= {"bbox": [5, 5, 40, 40], "keypoints": [20, 20, 2] * 17}
+        image = {"id": 9, "file_name": "000000000009.jpg", "height": 60, "width": 80}
+        path = folder / "annotations" / f"person_keypoints_{split}2017.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": [image], "annotations": [row]}))
+
+
+def test_a_split_that_is_not_there_is_not_called_ready(tmp_path, photo):
+    _coco(tmp_path, photo, "val")
+    report = check("coco", tmp_path)
+    assert report.ok
+    assert report.lines[-1] == "coco: ready for: val; train is not there, see the dash above"
+    assert "person_keypoints_train2017.json not found" in _line(report, "  - train:")
+    _coco(tmp_path, photo, "train", "val")
+    assert check("coco", tmp_path).lines[-1] == "coco: ready"
+
+
+def test_a_broken_split_is_not_made_up_for_by_the_other(tmp_path, photo):
+    _coco(tmp_path, photo, "train", "val")
+    (tmp_path / "train2017" / "000000000009.jpg").unlink()
+    report = check("coco", tmp_path)
+    assert not report.ok
+    assert report.lines[-1] == "coco: not ready, see the crosses above"
+
+
 def test_one_of_several_annotation_formats_is_enough(shared):
     report = check("mpii", shared / "data" / "mpii")
     assert "  ✓ annot/valid.h5" in "\n".join(report.lines)
@@ -138,3 +172,109 @@ def test_an_unknown_name_offers_the_nearest(tmp_path):
 def test_a_data_set_on_disk_needs_a_folder():
     with pytest.raises(ValueError, match="needs the folder"):
         check("mpii")
+
+
+# Sets with 3D poses
+
+
+def _h36m(folder, photo, *words, shift=0.0):
+    """Write three frames of Human3.6M in mmpose's layout for each of "train" and "test"."""
+    rng = np.random.default_rng(2)
+    for word in words:
+        names = [f"{'S1' if word == 'train' else 'S9'}_Eating.54138969_{1 + 5 * row:06d}.jpg" for row in range(3)]
+        joints = [0.0, 0.0, 5.0] + rng.normal(0, 0.3, (3, 17, 3))
+        part = 20.0 * joints[..., :2] / joints[..., 2:] + [40.0, 30.0 + shift]
+        ones = np.ones((3, 17, 1))
+        path = folder / "annotation_body3d" / "fps10" / f"h36m_{word}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            path, imgname=names, center=np.full((3, 2), 40.0), scale=np.full(3, 0.2),
+            part=np.concatenate([part, ones], 2), S=np.concatenate([joints, ones], 2),
+        )  # fmt: skip
+        for name in names:
+            photo(f"images/{name}")
+    camera = {"f": np.full((2, 1), 20.0), "c": np.array([[40.0], [30.0]])}
+    pickled = pickle.dumps({(subject, "54138969"): camera for subject in ("S1", "S9")})
+    (folder / "annotation_body3d" / "cameras.pkl").write_bytes(pickled)
+
+
+def test_human36m(tmp_path, photo):
+    _h36m(tmp_path, photo, "train", "test")
+    report = check("h36m", tmp_path)
+    assert report.lines[-1] == "h36m: ready"
+    assert "✗" not in "".join(report.lines)
+    assert _line(report, "✓ val") == "✓ val: 3 persons, 3 photographs, 48 joints"
+    words = "3 3D poses, 3 with a camera; subjects S9; 1 actions, 1 recordings"
+    assert _line(report, "subjects S9").strip() == words
+    assert "  ✓ annotation_body3d/fps10/h36m_train.npz" in "\n".join(report.lines)
+
+
+def test_human36m_without_a_split_or_photographs_is_not_called_ready(tmp_path, photo):
+    _h36m(tmp_path, photo, "test")
+    report = check("h36m", tmp_path)
+    assert report.lines[-1] == "h36m: ready for: val; train is not there, see the dash above"
+    assert "registration" in _line(report, "  - train:")
+    (tmp_path / "images" / "S9_Eating.54138969_000006.jpg").unlink()
+    report = check("h36m", tmp_path)
+    assert not report.ok
+    assert "1 photographs missing: S9_Eating.54138969_000006.jpg" in _line(report, "missing:")
+
+
+def test_a_file_of_human36m_at_another_place_is_ticked(tmp_path, photo):
+    _h36m(tmp_path, photo, "test")
+    (tmp_path / "annotation_body3d" / "fps10" / "h36m_test.npz").rename(tmp_path / "h36m_test.npz")
+    report = check("h36m", tmp_path)
+    assert report.ok
+    assert _line(report, "the same; test, or rendered val").startswith("  ✓ h36m_test.npz ")
+
+
+def test_poses_of_other_key_points_are_found(tmp_path, photo):
+    _h36m(tmp_path, photo, "train", "test", shift=8.0)
+    report = check("h36m", tmp_path)
+    assert not report.ok
+    assert [line for line in report.lines if "3 3D poses that project farther than 5% of the crop" in line]
+
+
+def test_the_real_samples_lack_photographs_or_are_ready(shared):
+    report = check("h36m", shared / "data" / "h36m_sample" / "c2f_S9_Posing_1")
+    assert not report.ok
+    assert "334 photographs missing" in _line(report, "missing:")
+    report = check("mpi_inf_3dhp", shared / "data" / "mpi_inf_3dhp_sample")
+    assert report.lines[-1] == "mpi_inf_3dhp: ready"
+    assert "2 3D poses, 2 with a camera; subjects S4, S8" in _line(report, "subjects S4")
+
+
+def test_missing_sequences_of_3dhp_are_found(tmp_path):
+    for name in ("TS1", "TS3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "annot_data.mat").write_bytes(b"junk")
+    report = check("mpi_inf_3dhp", tmp_path)
+    assert not report.ok
+    assert _line(report, "sequences of").strip() == "✗ 4 sequences of the test set missing: TS2, TS4, TS5, TS6"
+    assert _line(report, "train:").startswith("  - train: mpi_inf_3dhp: ")
+
+
+def test_motion(tmp_path):
+    (tmp_path / "some.npz").write_bytes(SAMPLE.read_bytes())
+    report = check("mocap", tmp_path)
+    assert report.lines[-1] == "mocap: ready"
+    assert _line(report, "files:") == "✓ files: 1 .npz"
+    assert _line(report, "readable").startswith("✓ clips: 10 readable, ")
+    (tmp_path / "other.bvh").write_text("junk")
+    report = check("mocap", tmp_path)
+    assert not report.ok
+    assert "1 clips unreadable: other (" in _line(report, "unreadable")
+
+
+def test_one_clip_is_no_validation(tmp_path):
+    with np.load(SAMPLE) as content:
+        clips = [key for key in content.files if key not in ("joint_names", "parents", "fps", "unit")]
+        kept = [key for key in content.files if key not in clips[1:]]
+        np.savez(tmp_path / "one.npz", **{key: content[key] for key in kept})
+    report = check("mocap", tmp_path)
+    assert report.lines[-1].startswith("mocap: ready for: train; ")
+    assert _line(report, "  - val:").startswith("  - val: mocap: no clip for split 'val'")
+
+
+def test_the_bundled_motion_is_ready():
+    assert check("sample-mocap").lines[-1] == "sample-mocap: ready"

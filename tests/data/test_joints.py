@@ -72,7 +72,7 @@ def test_a_skeleton_in_its_own_order_is_unchanged():
 
 
 def test_a_wrong_number_of_joints_is_one_sentence():
-    with pytest.raises(ValueError, match=r"keypoints: expected \(\.\.\., 17, 2\).*skeleton 'coco', got \(14, 2\)"):
+    with pytest.raises(ValueError, match=r"keypoints: expected \(\.\.\., 17, 2 or 3\).*skeleton 'coco', got \(14, 2\)"):
         joints.convert(np.zeros((14, 2)), np.zeros(14), "coco", "openpose")
     with pytest.raises(ValueError, match="unknown skeleton 'cocoo'"):
         joints.convert(np.zeros((17, 2)), np.zeros(17), "cocoo", "openpose")

@@ -85,3 +85,24 @@ def test_no_score_is_refused() -> None:
         losses.gan_loss(torch.zeros(0, 1), True)
     with pytest.raises(TypeError, match=r"scores: expected a torch\.Tensor"):
         losses.gan_loss(0.5, True)
+
+
+# ---- the critic's loss ---------------------------------------------------------------------------------------------
+
+
+def test_a_critic_pays_with_its_mean(scores: torch.Tensor) -> None:
+    torch.testing.assert_close(losses.wasserstein_loss(scores, True), -scores.mean())
+    torch.testing.assert_close(losses.wasserstein_loss(scores, False), scores.mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits_of_a_critic_are_averaged_in_float32(dtype: torch.dtype) -> None:
+    narrow = torch.full((5000,), 30.0, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses.wasserstein_loss(narrow, False)
+    assert (loss.dtype, float(loss)) == (torch.float32, 30.0)
+
+
+def test_no_score_of_a_critic_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"scores: expected at least one, got \(0,\)"):
+        losses.wasserstein_loss(torch.zeros(0), True)

@@ -14,6 +14,7 @@ from fastpose.models.published import import_published
 HG, G, D, SARM = "hourglass", "sagan.generator", "sagan.discriminator", "sagan.sarm"
 PONA, PONA_D, BLOCK = "pona.generator", "pona.discriminator", "pona.block"
 MULTISCALE, PATCHES = "multiscale.generator", "multiscale.discriminator"
+POSE3D = "pose3d.generator"
 ORACLES = [
     ("bearpaw_hg_s2_b1_w32", HG, {"stacks": 2, "width": 64}),
     ("hgsagan_port_g_s2_r1_f32", G, {"stacks": 2, "modules": 1, "width": 32}),
@@ -25,6 +26,7 @@ ORACLES = [
     ("pona_g_bn_b2_ngf8", PONA, {"dropout": 0.0}),
     ("roy_g_ngf8", MULTISCALE, {}),
     ("roy_d_ndf8", PATCHES, {}),
+    ("zhou_hg3d_s2_m1_f32_r1", POSE3D, {}),
 ]
 WITHOUT_STATISTICS = [  # instance norms: evaluation and training differ by dropout alone
     ("pona_g_in_b3_ngf8", PONA, {}),
@@ -45,6 +47,9 @@ FULL_SIZE = [
     ("pona_d_pp_market_bn_SN_standin", PONA_D, {}),
     ("roy_netG", MULTISCALE, {}),
     ("roy_netD", PATCHES, {}),
+    ("zhou_hg3d_s2_m1", POSE3D, {}),
+    ("zhou_hg3d_s2_m2", POSE3D, {}),
+    ("zhou_hg3d_s4_m1", POSE3D, {}),
 ]
 # Where the published names of the norms whose running statistics are stored live in our networks.
 NORMS = {
@@ -65,6 +70,7 @@ NORMS = {
     "out_conv1.3.layers.4": "residuals.3.body.4",
     "layers.3": "layers.3",
     "layers.9": "layers.9",
+    "reg_.3.bn2": "depth.stages.3.0.body.6",
 }
 
 
@@ -81,7 +87,9 @@ class Oracle:
             x = self.stored["input.x"]
             return x[:, 3:], x[:, :3]
         pair = {PONA: ("image", "pose"), MULTISCALE: ("image", "pose"), BLOCK: ("image_code", "pose_code")}
-        return tuple(self.stored[f"input.{part}"] for part in pair.get(name, ("image" if name in (HG, G) else "x",)))
+        return tuple(
+            self.stored[f"input.{part}"] for part in pair.get(name, ("image" if name in (HG, G, POSE3D) else "x",))
+        )
 
     def outputs(self, mode):
         return [t for key, t in sorted(self.stored.items()) if key == mode or key.startswith(f"{mode}.")]
@@ -100,6 +108,8 @@ def case(request, shared):
 def run(network, inputs, dtype=torch.float32):
     with torch.no_grad():
         outputs = network.to(dtype)(*(t.to(dtype) for t in inputs))
+    if isinstance(outputs, tuple) and isinstance(outputs[0], list):  # heatmaps of all stacks, depth
+        return [*outputs[0], *outputs[1:]]
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
@@ -152,7 +162,8 @@ def test_running_statistics_move_as_the_published_ones(case):
     assert len(updated) == 4
     for key, expected in updated.items():
         statistic, norm = key.removeprefix("output.train_").split(".", 1)
-        found = (getattr(module.get_submodule(NORMS[norm]), statistic) for module in (network, exact))
+        place = "two_d.stem.norm" if (name, norm) == (POSE3D, "bn1") else NORMS[norm]
+        found = (getattr(module.get_submodule(place), statistic) for module in (network, exact))
         assert_as_near_as_exact(*found, expected)
 
 
@@ -258,6 +269,22 @@ def test_unknown_names_and_other_objects_get_one_sentence(weights):
         load(weights, stack=2)
     with pytest.raises(TypeError, match="state_dict: expected a mapping of key to tensor, got list"):
         load([])
+
+
+def test_networks_that_were_given_bgr_see_rgb_when_asked(shared):
+    oracle, name, network = imported(shared, "zhou_hg3d_s2_m1_f32_r1", POSE3D, {})
+    assert published.to_rgb(name, network)
+    theirs = oracle.stored["input.image"][:1]
+    rgb = theirs.flip(1) * 256 / 255
+    expected = [t[:1] for t in oracle.outputs("output.eval")]
+    assert all(distance(f, e) <= 1e-5 for f, e in zip(run(network, [rgb]), expected, strict=True))
+
+
+def test_other_networks_see_rgb_already(weights):
+    network = load(weights)
+    before = network.stem.conv.weight.clone()
+    assert not published.to_rgb("hourglass.tiny", network)
+    assert torch.equal(network.stem.conv.weight, before)
 
 
 def test_a_network_without_published_format_says_so(weights, monkeypatch):

@@ -16,6 +16,7 @@ from fastpose import models
 STORED = Path(__file__).with_name("stored_outputs.json")
 IMAGE, HEATMAPS, FEATURES = (2, 3, 32, 32), (2, 5, 8, 8), (2, 16, 4, 4)
 POSES, PAIR = (2, 36, 32, 32), (2, 6, 32, 32)
+POSES_3D = [(8, 3, 32, 32), (8, 5, 8, 8), (8, 5, 3)]
 PAPER = {"norm": "batch", "activation": "leaky_relu", "self_attention": True, "spectral_norm": False, "sigmoid": True}
 CASES = {
     "hourglass.tiny": ({}, [IMAGE]),
@@ -34,6 +35,10 @@ CASES = {
     "multiscale.generator.tiny": ({}, [IMAGE, POSES]),
     "multiscale.generator.tiny, cat": ({"fusion": "cat"}, [IMAGE, POSES]),
     "multiscale.discriminator.tiny": ({}, [PAIR]),
+    "pose3d.generator.tiny": ({}, [IMAGE]),
+    "pose3d.generator.tiny, flatten": ({"depth_head": "flatten", "image_size": 64}, [(2, 3, 64, 64)]),
+    "pose3d.discriminator.tiny": ({}, POSES_3D),
+    "pose3d.discriminator.tiny, conv": ({"geometry": "conv", "norm": "none", "depth_maps": "onehot"}, POSES_3D),
 }
 
 
@@ -65,20 +70,24 @@ def summary(case):
     fill(network)
     with torch.no_grad():
         outputs = network(*(wave(shape, phase) for phase, shape in enumerate(shapes)))
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     return {
         "parameters": models.count_parameters(network),
         "keys": len(network.state_dict()),
         "outputs": [
             {"shape": list(out.shape), "mean": out.mean().item(), "std": out.std().item(), "values": probe(out)}
-            for out in outputs
+            for out in flat(outputs)
         ],
     }
 
 
+def flat(outputs):
+    """The outputs in one list, such as heatmaps of all stacks and then the depth."""
+    return [out for part in outputs for out in flat(part)] if isinstance(outputs, list | tuple) else [outputs]
+
+
 def probe(output):
-    flat = output.flatten()
-    return flat[:: flat.numel() // 7].tolist()
+    values = output.flatten()
+    return values[:: values.numel() // 7].tolist()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -13,7 +13,8 @@ from drawing_weights import SMALL, save
 from fastpose import training
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_files import Pose
-from fastpose.training import checkpoint, prediction, systems, transfer_data, transfer_guides, try_on
+from fastpose.data.pose3d import bone_sum
+from fastpose.training import checkpoint, pose3d_pictures, prediction, systems, transfer_data, transfer_guides, try_on
 from fastpose.training.transfer_guides import Guides, PoseReader
 from fastpose.training.transfer_inference import PoseTransfer
 from fastpose.visual.grids import save_image
@@ -27,6 +28,7 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("weights")
     save(made, "pona/tiny")
     save(made, "sagan/tiny")
+    save(made, "pose3d/tiny")
     save(made, "multiscale/semantic", *SMALL)
     save(made, "multiscale/fonts", *SMALL)
     return made
@@ -200,6 +202,91 @@ def test_weights_of_nan_draw_nothing(photo, tmp_path):
     with pytest.raises(ValueError, match=r"sagan-tiny.safetensors: .* holds NaN or infinite values"):
         training.predict(None, broken, [photo], out=tmp_path / "drawn", save_keypoints=tmp_path / "n.json")
     assert not (tmp_path / "n.json").exists()
+
+
+# ---- poses in space --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def few_frames(monkeypatch):
+    """A turn of three pictures is one."""
+    monkeypatch.setattr(pose3d_pictures, "FRAMES", 3)
+
+
+def test_weights_that_know_depth_draw_a_picture_and_a_film(folder, photo, tmp_path):
+    other = save_image(photo.parent / "grey.png", np.full((*SIZE, 3), 99, np.uint8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "anna.gif").write_text("mine")
+    weights = folder / "pose3d-tiny.safetensors"
+    written = training.predict("pose3d/tiny", weights, [photo, other], out=tmp_path / "out")
+    assert [path.name for path in written] == ["anna-2.png", "anna-2.gif", "grey.png", "grey.gif"]
+    assert (tmp_path / "out" / "anna.gif").read_text() == "mine"
+    picture = read_image(written[0])
+    assert picture.shape[1] > 4 * 300  # the photograph and three sides
+    assert written[1].read_bytes().startswith(b"GIF89a")
+
+
+def test_joints_in_millimetres_say_what_they_mean_and_transfer_reads_them(folder, photo, tmp_path):
+    weights = folder / "pose3d-tiny.safetensors"
+    sums = []
+    for bones, override in ((4297.0, []), (3000.0, ["test.bone_sum=3000"])):
+        path = tmp_path / f"{bones}.json"
+        training.predict(None, weights, [photo], out=tmp_path / "out", save_keypoints=path, overrides=override)
+        (row,) = json.loads(path.read_text())
+        assert row["joints_3d"]["unit"] == "mm"
+        assert row["joints_3d"]["scale"] == f"assumed: the 14 bones together are {bones:.1f} mm long"
+        joints = np.array(row["persons"][0]["joints_3d"])
+        assert joints.shape == (16, 3)
+        assert joints[row["joints"].index("pelvis")].tolist() == [0, 0, 0]
+        sums.append(bone_sum(joints))
+    np.testing.assert_allclose(sums, [4297.0, 3000.0], atol=2)
+    row["persons"][0]["scores"] = [1.0] * 16
+    (tmp_path / "k.json").write_text(json.dumps([row]))
+    assert PoseReader(tmp_path / "k.json", None).of(photo).size == SIZE
+    assert "joints_3d" not in json.dumps(_flat(folder, photo, tmp_path))
+
+
+def _flat(folder: Path, photo: Path, tmp_path: Path) -> object:
+    """Return what weights of a 2D network write."""
+    path = tmp_path / "flat.json"
+    training.predict(None, folder / "sagan-tiny.safetensors", [photo], out=tmp_path / "flat", save_keypoints=path)
+    return json.loads(path.read_text())
+
+
+def test_weights_that_know_depth_serve_transfer_as_a_pose_network(folder, photo):
+    pose = PoseReader(None, folder / "pose3d-tiny.safetensors").of(photo)
+    assert pose.keypoints.shape == (18, 2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 500)])
+def test_the_smallest_photographs_are_drawn(folder, tmp_path, size):
+    tiny = save_image(tmp_path / "tiny.png", np.full((*size, 3), 7, np.uint8))
+    written = training.predict(None, folder / "pose3d-tiny.safetensors", [tiny], out=tmp_path / "out")
+    assert [path.name for path in written] == ["tiny.png", "tiny.gif"]
+
+
+def test_a_grey_photograph_is_one_and_a_text_is_none(folder, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "grey.png"), np.random.default_rng(0).integers(0, 256, SIZE, dtype=np.uint8))
+    (tmp_path / "text.jpg").write_text("no photograph")
+    weights, out = folder / "pose3d-tiny.safetensors", tmp_path / "out"
+    with pytest.raises(ValueError, match=r"image .*text\.jpg: not a JPEG, PNG, BMP or WebP file"):
+        training.predict(None, weights, [tmp_path / "grey.png", tmp_path / "text.jpg"], out=out)
+    assert not out.exists()
+    assert len(training.predict(None, weights, [tmp_path / "grey.png"], out=out)) == 2
+
+
+def test_a_network_that_overflows_is_named_with_the_photograph(photo, tmp_path):
+    """Its weights are finite, what it gives is not."""
+    weights = save(tmp_path, "pose3d/tiny", value=1e30)
+    with pytest.raises(ValueError, match=r"image .*anna\.png: network: gives NaN or infinite values"):
+        training.predict(None, weights, [photo], out=tmp_path / "out", save_keypoints=tmp_path / "k.json")
+    assert not (tmp_path / "k.json").exists()
+    broken = save(tmp_path, "pose3d/tiny", value=float("nan"))
+    with pytest.raises(ValueError, match=r"pose3d-tiny\.safetensors: .* holds NaN or infinite values"):
+        training.predict(None, broken, [photo], out=tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
 
 
 # ---- where poses come from -------------------------------------------------------------------------------------

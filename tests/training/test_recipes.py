@@ -125,7 +125,7 @@ def test_extra_data_sets_are_joined() -> None:
     assert len(joined) == 2 * len(alone)
     first, again = joined[(3, 5)], joined[(3, len(alone) + 5)]
     assert torch.equal(first["image"], again["image"])
-    with pytest.raises(IndexError, match="index beyond"):
+    with pytest.raises(IndexError, match="expected 0 to 119"):
         joined[len(joined)]
 
 

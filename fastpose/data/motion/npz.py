@@ -1,0 +1,137 @@
+"""Joint positions in a NumPy archive: many clips of one skeleton in one file."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastpose import _checks
+from fastpose.data.motion import actions
+from fastpose.data.motion.clips import Motion, motion
+from fastpose.data.person import existing
+
+# Arrays of an archive that are no clips.
+_RESERVED = ("joint_names", "parents", "fps", "unit")
+# Bytes of one clip that are read at most: an hour at 120 frames a second of a hundred joints takes less.
+_LARGEST = 1 << 30
+
+
+def clips(path: Path) -> list[str]:
+    """Return the names of an archive's clips in the file's order, without reading them."""
+    existing("mocap", path, "archive of motions")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except Exception as error:  # zipfile raises many kinds for a damaged file
+        raise _unreadable(path, error) from None
+    return [name for name in names if name not in _RESERVED]
+
+
+def read(path: Path, clip: str) -> Motion:
+    """Read one clip: an array (T, J, 3), beside ``joint_names`` (J,) and ``parents`` (J,).
+
+    Lengths are metres times the optional ``unit``; the rate is ``fps``, or what the file's name tells (``_30fps``).
+    """
+    known = clips(path)
+    if clip not in known:
+        raise ValueError(f"{path}: " + _checks.unknown("clip", clip, known))
+    with _archive(path) as content:
+        for name in ("joint_names", "parents"):
+            if name not in content:
+                raise ValueError(f"{path}: expected arrays joint_names and parents beside the clips, found no {name}")
+        joints = tuple(str(name) for name in _array(path, content, "joint_names").ravel())
+        parents = _parents(path, _array(path, content, "parents"), len(joints))
+        fps = _scalar(path, content, "fps", _told_by_name(path))
+        unit = _scalar(path, content, "unit", 1.0)
+        positions = _array(path, content, clip)
+    if positions.ndim != 3 or positions.shape[1:] != (len(joints), 3) or positions.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: clip {clip}: expected numbers (T, {len(joints)}, 3), found {positions.dtype} {positions.shape}"
+        )
+    return motion(path, positions * np.float64(unit), joints, parents, fps, name=clip, action=actions.of(clip))
+
+
+def write(path: Path, motions: Sequence[Motion], *, joints: Sequence[str] | None = None) -> None:
+    """Write clips of one skeleton and frame rate in whole millimetres, compressed; ``read`` reads them back.
+
+    ``joints``: those to keep, each with its parent; default: all. Raises ``ValueError`` when the clips differ in
+    skeleton or rate, when a kept joint lacks its parent, or when a joint is more than 32 m from the origin.
+    """
+    if not motions or len({(clip.joints, clip.parents, clip.fps) for clip in motions}) != 1:
+        raise ValueError("motions: expected at least one, all of one skeleton and frame rate")
+    first = motions[0]
+    names = tuple(joints if joints is not None else first.joints)
+    kept = [index for index, name in enumerate(first.joints) if name in names]
+    place = {old: new for new, old in enumerate(kept)}
+    if len(kept) != len(names) or any(first.parents[old] not in (-1, *kept) for old in kept):
+        raise ValueError("joints: expected names of the motions' joints, each with its parent's")
+    arrays = {clip.name: np.round(clip.positions[:, kept] * 1000.0) for clip in motions}
+    if any(np.abs(values).max() > np.iinfo(np.int16).max for values in arrays.values()):
+        raise ValueError("motions: expected joints within 32 m of the origin; move them there first")
+    np.savez_compressed(
+        path,
+        joint_names=np.array([first.joints[old] for old in kept]),
+        parents=np.array([place.get(first.parents[old], -1) for old in kept]),
+        fps=np.array(first.fps),
+        unit=np.array(0.001),
+        **{name: values.astype(np.int16) for name, values in arrays.items()},  # type: ignore[arg-type]
+    )
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[Any]:
+    """Open an archive; whatever a damaged one raises becomes one ``ValueError`` that names the file."""
+    with path.open("rb") as file:
+        try:
+            content = np.load(file, allow_pickle=False)
+        except Exception as error:  # zipfile raises many kinds for a damaged file
+            raise _unreadable(path, error) from None
+        with content:
+            yield content
+
+
+def _unreadable(path: Path, error: Exception, array: str = "") -> ValueError:
+    what = f"array {array} cannot be read" if array else "not a NumPy archive"
+    return ValueError(f"{path}: {what} ({str(error)[:160]}); expected an .npz file of arrays")
+
+
+def _array(path: Path, content: Any, name: str) -> np.ndarray:
+    size = content.zip.getinfo(f"{name}.npy").file_size
+    if size > _LARGEST:
+        raise ValueError(f"{path}: array {name} takes {size:,} bytes, more than the {_LARGEST:,} of any clip")
+    try:
+        return np.asarray(content[name])
+    except Exception as error:  # so do zlib and NumPy
+        raise _unreadable(path, error, name) from None
+
+
+def _scalar(path: Path, content: Any, name: str, default: float | None) -> float:
+    if name not in content:
+        if default is None:
+            raise ValueError(f"{path}: its frame rate is not told; add an array fps, or name the file ..._30fps.npz")
+        return default
+    value = _array(path, content, name)
+    if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < float(value.ravel()[0]) < np.inf:
+        raise ValueError(f"{path}: array {name}: expected one positive number, found {value.dtype} {value.shape}")
+    return float(value.ravel()[0])
+
+
+def _told_by_name(path: Path) -> float | None:
+    told = re.search(r"(\d{1,4})fps", path.stem)
+    return float(told[1]) if told else None
+
+
+def _parents(path: Path, parents: np.ndarray, joints: int) -> tuple[int, ...]:
+    """Return the parents' indices; ``ValueError`` unless each comes before its child and only the first has none."""
+    if parents.shape != (joints,) or parents.dtype.kind not in "iu" or not joints:
+        raise ValueError(f"{path}: expected parents: {joints} whole numbers, found {parents.dtype} {parents.shape}")
+    listed = tuple(int(parent) for parent in parents)
+    if listed[0] != -1 or any(not 0 <= parent < joint for joint, parent in enumerate(listed) if joint):
+        raise ValueError(f"{path}: parents: expected -1 for the first joint, and an earlier joint for every other one")
+    return listed

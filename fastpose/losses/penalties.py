@@ -1,0 +1,70 @@
+"""Penalties on the gradient of a critic (Gulrajani et al. 2017; one-sided: Petzka et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fastpose import _checks
+
+FORMS = ("gp", "lp")
+
+
+def gradient_penalty(
+    critic: Callable[..., Tensor],
+    real: Sequence[Tensor],
+    fake: Sequence[Tensor],
+    *,
+    form: str = "gp",
+    share: Tensor | None = None,
+) -> Tensor:
+    """Return how far the critic's gradient is from norm 1 between real and generated samples, the mean over samples.
+
+    Each sample is a point on the line from a real to a generated one, all its inputs at the same place of the line;
+    the norm is over all inputs together. What the critic is not to be smooth in (a condition that both have in common)
+    belongs into ``critic`` itself, not into its inputs.
+
+    Args:
+        critic: (input, ...) -> scores (B, ...), one or several per sample; samples must not influence each other, as
+            they do through batch norm in training mode.
+        real, fake: the critic's inputs, one tensor (B, ...) each, of equal shapes; they get no gradient.
+        form: "gp", (norm - 1)^2, or "lp", the same where the norm is above 1, else 0.
+        share: (B,) how much of each point is real; drawn uniformly from 0 to 1 when None.
+
+    Returns:
+        a float32 (or wider) scalar, also under autocast, differentiable in the critic's parameters; value and gradient
+        are finite where the critic's gradient is zero.
+
+    Raises:
+        ValueError: unknown form, no input, or shapes that differ.
+    """
+    _checks.choice("form", form, FORMS)
+    _check_pairs(real, fake)
+    count, device = real[0].shape[0], real[0].device
+    with torch.autocast(device.type, enabled=False), torch.enable_grad():
+        if share is None:
+            share = torch.rand(count, device=device)
+        points = [_between(*pair, share).requires_grad_() for pair in zip(real, fake, strict=True)]
+        scores = critic(*points)
+        gradients = torch.autograd.grad(scores.sum(), points, create_graph=True, allow_unused=True)
+        seen = [gradient.flatten(1) for gradient in gradients if gradient is not None]
+        if not seen:
+            raise ValueError("critic: expected scores that depend on its inputs, got none that do")
+        # The norm of a zero vector has the subgradient 0 in torch; a square root of the sum would give nan.
+        excess = torch.linalg.vector_norm(torch.cat(seen, dim=1), dim=1) - 1  # (B,)
+        return (excess if form == "gp" else excess.clamp(min=0)).square().mean()
+
+
+def _between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """Return share * real + (1 - share) * fake, float32 or wider, without history."""
+    wide = torch.promote_types(real.dtype, torch.float32)
+    weight = share.to(wide).view(-1, *[1] * (real.dim() - 1))  # (B, 1, ...)
+    return torch.lerp(fake.detach().to(wide), real.detach().to(wide), weight)
+
+
+def _check_pairs(real: Sequence[Tensor], fake: Sequence[Tensor]) -> None:
+    shapes, others = [tuple(one.shape) for one in real], [tuple(one.shape) for one in fake]
+    if not shapes or shapes != others or any(not shape or shape[0] < 1 for shape in shapes):
+        raise ValueError(f"real, fake: expected inputs of equal shapes (B, ...) with B >= 1, got {shapes} and {others}")

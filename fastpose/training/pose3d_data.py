@@ -1,0 +1,277 @@
+"""Two domains of system 002: a laboratory with 3D truth and photographs "in the wild" with 2D labels at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastpose import _checks, data, skeletons
+from fastpose.data import pose3d, transforms
+from fastpose.data.keypoint_dataset import KeypointDataset
+from fastpose.data.mixing import MixedDataset
+from fastpose.data.person import Source
+from fastpose.training import pose_data
+from fastpose.training.pose_data import MPII_MEAN, cut, normalise
+
+__all__ = ["SKELETON", "Pose3dDataConfig", "cut", "normalise", "train_dataset", "validation_dataset"]
+
+SKELETON = skeletons.MPII
+"""What networks of this system predict."""
+
+# data set with 3D truth -> (training split, empty where it has none, validation split)
+_LABORATORY = {
+    "h36m": ("train", "val"),
+    "mpi_inf_3dhp": ("", "test"),
+    "mocap": ("train", "val"),
+    "sample-mocap": ("train", "val"),
+}
+_WILD = {"mpii": "val", "lsp": "test", "lspet": "val", "coco": "val", "sample": "val"}  # data set -> validation split
+TARGETS = ("annotated", "reprojected")
+
+
+@dataclass(frozen=True)
+class Pose3dDataConfig:
+    """What is trained and evaluated on.
+
+    Attributes:
+        name: data set with 3D truth: "h36m", "mocap" (rendered) or "sample-mocap" (rendered, bundled); "none" trains 2D
+            on the wild sets alone.
+        root: its folder.
+        annotation: annotation file or layout of "h36m"; empty for the one that is there.
+        every: of "h36m": which frames of its 50 a second are taken: "10fps", "zhou" (as released: every fifth for
+            training, every 200th for test), "1in64", "all" or a number, such as 5 for every fifth.
+        wild: 2D sets as "name:folder" (mpii, lsp, lspet, coco), and "sample", the bundled one; may be empty.
+        wild_share: part of a batch that is wild; the numbers per batch are exact.
+        mixing: "exact" numbers of both domains in every batch, or "shuffled" as released: one shuffled pool.
+        epoch_batches: batches of an epoch of one process with exact mixing; 0: once through the 3D set.
+        validation: 3D set to evaluate on as "name:folder"; empty for the validation split of ``name``, "none" for none.
+        holdout: of LSP-extended as a wild set: its last images are for validation.
+        image_size: side of the square crop in pixels; heatmaps have a quarter of it.
+        crop: crop preset.
+        augmentation, wild_augmentation: presets for the 3D set (as released: none) and for the wild ones.
+        targets: heatmaps stand at the "annotated" key points (ours), or at the 3D joints "reprojected" by a scaled-
+            orthographic camera (as released).
+        depth_scale: pixels per millimetre: "bone_sum" (as released) or from the camera at the "root".
+        depth_root: the joint of depth 0: "pelvis" (ours) or "thorax" (as released).
+        views: of rendered sets: pictures of every pose, each by another camera.
+        fps: of rendered sets: poses per second of motion.
+        photo_size: of rendered sets: side of the square photographs in pixels.
+        cache: of rendered sets: folder that keeps rendered photographs; empty keeps none.
+        mean, std: RGB normalisation of images in 0..1.
+        missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
+        on_error: an unreadable image is to "raise" or to be "skip"ped.
+    """
+
+    name: str = "h36m"
+    root: str = ""
+    annotation: str = ""
+    every: str = "10fps"
+    wild: tuple[str, ...] = ()
+    wild_share: float = 0.5
+    mixing: str = "exact"
+    epoch_batches: int = 0
+    validation: str = ""
+    holdout: int = 200
+    image_size: int = 256
+    crop: str = "exact"
+    augmentation: str = "none"
+    wild_augmentation: str = "sagan_released"
+    targets: str = "annotated"
+    depth_scale: str = "bone_sum"
+    depth_root: str = "pelvis"
+    views: int = 1
+    fps: float = 10.0
+    photo_size: int = 256
+    cache: str = ""
+    mean: tuple[float, ...] = MPII_MEAN
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    missing_images: str = "error"
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
+        _checks.choice("data.missing_images", self.missing_images, ("error", "drop"))
+        _checks.choice("data.mixing", self.mixing, ("exact", "shuffled"))
+        _checks.choice("data.targets", self.targets, TARGETS)
+        _checks.choice("data.depth_scale", self.depth_scale, pose3d.SCALES)
+        _checks.choice("data.depth_root", self.depth_root, pose3d.ROOTS)
+        _checks.choice("data.crop", self.crop, tuple(transforms.CROPS))
+        for preset in (self.augmentation, self.wild_augmentation):
+            _checks.choice("data.augmentation", preset, ("none", *transforms.AUGMENTATIONS))
+        self._check_names()
+        self._check_numbers()
+
+    def _check_names(self) -> None:
+        if self.name not in (*_LABORATORY, "none"):
+            raise ValueError(_checks.unknown("data set with 3D truth:", self.name, (*_LABORATORY, "none")))
+        if self.validation and _split(self.validation)[0] not in (*_LABORATORY, "none"):
+            known = (*_LABORATORY, "none")
+            raise ValueError(_checks.unknown("data set with 3D truth:", _split(self.validation)[0], known))
+        for entry in self.wild:
+            if _split(entry)[0] not in _WILD:
+                raise ValueError(_checks.unknown("wild data set:", _split(entry)[0], _WILD))
+        if self.name == "none" and not self.wild:
+            raise ValueError("data.wild: expected at least one set where data.name is none, got none; name one")
+
+    def _check_numbers(self) -> None:
+        if self.image_size < 32 or self.image_size % 16:
+            raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {self.image_size}")
+        if not 0 <= self.wild_share < 1:
+            raise ValueError(f"data.wild_share: expected a part of a batch in [0, 1), got {self.wild_share}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"data.mean, data.std: expected 3 numbers each, std > 0, got {self.mean}, {self.std}")
+        if min(self.epoch_batches, self.holdout) < 0 or min(self.views, self.fps, self.photo_size) <= 0:
+            raise ValueError(
+                "data.epoch_batches, data.holdout: expected 0 or more; data.views, data.fps, data.photo_size: above 0"
+            )
+
+
+def _split(entry: str) -> tuple[str, str]:
+    """Return name and folder of "name:folder"."""
+    name, _, root = entry.partition(":")
+    return name, root
+
+
+# -------------------------------------------------------------------------------------------------------------- names
+
+
+def evaluated_laboratory(config: Pose3dDataConfig) -> list[tuple[str, str]]:
+    """Return name and split of the 3D set that is evaluated; nothing where there is none."""
+    name = _split(config.validation or config.name)[0]
+    return [] if name == "none" else [(name, _LABORATORY[name][1])]
+
+
+def evaluated_wild(config: Pose3dDataConfig) -> list[tuple[str, str]]:
+    """Return names and splits of the wild sets that are evaluated."""
+    return [(name, _WILD[name]) for name, _ in map(_split, config.wild)]
+
+
+def trains_on_poses(config: Pose3dDataConfig) -> bool:
+    """Whether there is a training set with 3D truth."""
+    return config.name != "none" and bool(_LABORATORY[config.name][0])
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+
+
+def laboratory(config: Pose3dDataConfig, purpose: str) -> Source | None:
+    """Return the persons with 3D truth for "train" or "validation"; None where there are to be none."""
+    name, root, annotation = config.name, config.root, config.annotation
+    if purpose == "validation" and config.validation:
+        (name, root), annotation = _split(config.validation), ""
+    if name == "none":
+        return None
+    if not root and purpose == "validation" and config.validation and name != "sample-mocap":
+        raise ValueError(f"data.validation: {name} needs the folder it was unpacked to; write {name}:PATH")
+    train, validation = _LABORATORY[name]
+    split = train if purpose == "train" else validation
+    if not split:
+        raise ValueError(
+            f"data.name: {name} has a test split only; expected a set to train on, name it data.validation"
+        )
+    return data.create(name, root or None, split, **_options(config, name, annotation, purpose))
+
+
+def _options(config: Pose3dDataConfig, name: str, annotation: str, purpose: str) -> dict[str, Any]:
+    """Return the options of a source with 3D truth."""
+    if name in ("mocap", "sample-mocap"):
+        cache = {"cache": config.cache} if config.cache else {}
+        views = config.views if purpose == "train" else 1
+        return {"fps": config.fps, "views": views, "size": (config.photo_size, config.photo_size), **cache}
+    options: dict[str, Any] = {"missing_images": config.missing_images}
+    if annotation:
+        options["annotation"] = annotation
+    if name == "h36m":
+        options["every"] = int(config.every) if config.every.isdecimal() else config.every
+    return options
+
+
+def wild(config: Pose3dDataConfig, purpose: str) -> list[Source]:
+    """Return the 2D sets for "train" or "validation", all in MPII's joints."""
+    return [_wild(config, *_split(entry), purpose) for entry in config.wild]
+
+
+def _wild(config: Pose3dDataConfig, name: str, root: str, purpose: str) -> Source:
+    if not root and name != "sample":
+        raise ValueError(f"data.wild: {name} needs the folder it was unpacked to; write {name}:PATH")
+    options: dict[str, Any] = {} if name == "sample" else {"missing_images": config.missing_images}
+    if name in ("lsp", "lspet"):
+        options["skeleton"] = "mpii"
+    if name == "lspet":
+        options["holdout"] = config.holdout
+    split = "train" if purpose == "train" else _WILD[name]
+    return data.joints.relabel(data.create(name, root or None, split, **options), SKELETON)
+
+
+# ----------------------------------------------------------------------------------------------------------- datasets
+
+
+def train_dataset(config: Pose3dDataConfig, seed: int, batch_size: int) -> MixedDataset:
+    """Return the training samples: part 0 the 3D set, part 1 all wild sets (one of them alone where the other is none).
+
+    Items are those of ``KeypointDataset`` with depth, and those of ``MixedDataset``.
+
+    Raises:
+        ValueError: a validation photograph or clip is in the training set too, or a domain gets no place in a batch.
+    """
+    truth, photographs = laboratory(config, "train"), wild(config, "train")
+    held = [*_present(laboratory(config, "validation")), *wild(config, "validation")]
+    pose_data.check_disjoint([*_present(truth), *photographs], held)
+    parts: list[Any] = [_dataset(each, config, seed, config.augmentation) for each in _present(truth)]
+    outside = [_dataset(each, config, seed, config.wild_augmentation) for each in photographs]
+    if outside and (config.wild_share or truth is None):
+        parts.append(outside[0] if len(outside) == 1 else MixedDataset(outside))
+    if config.mixing == "shuffled":
+        return MixedDataset(parts)
+    return MixedDataset(parts, _numbers(config, batch_size, len(parts)), batches=config.epoch_batches)
+
+
+def _numbers(config: Pose3dDataConfig, batch_size: int, parts: int) -> tuple[int, ...]:
+    """Return how many samples of each part make a batch."""
+    if parts == 1:
+        return (batch_size,)
+    outside = round(batch_size * config.wild_share)
+    if not 0 < outside < batch_size:
+        raise ValueError(
+            f"data.wild_share: {config.wild_share} of a batch of {batch_size} leaves a domain without a sample; "
+            "expected at least one of each, change it or run.batch_size"
+        )
+    return batch_size - outside, outside
+
+
+def validation_dataset(config: Pose3dDataConfig, seed: int) -> MixedDataset:
+    """Return the validation samples, not augmented: the 3D set's, then each wild set's as a part of its own."""
+    sources = [*_present(laboratory(config, "validation")), *wild(config, "validation")]
+    if not sources:
+        raise ValueError("data.validation, data.wild: expected something to evaluate on, got neither")
+    plain = replace(config, targets="annotated")  # what was labelled is what is measured
+    return MixedDataset([_dataset(each, plain, seed, "none") for each in sources])
+
+
+def _present(source: Source | None) -> list[Source]:
+    return [] if source is None else [source]
+
+
+def _dataset(source: Source, config: Pose3dDataConfig, seed: int, augmentation: str) -> KeypointDataset:
+    side = config.image_size
+    return KeypointDataset(
+        _with_targets(source, config),
+        image_size=(side, side),
+        heatmap_size=(side // 4, side // 4),
+        augment=augmentation,
+        crop=config.crop,
+        seed=seed,
+        on_error=config.on_error,
+        depth=pose3d.DepthRule(config.depth_scale, config.depth_root),
+    )
+
+
+def _with_targets(source: Source, config: Pose3dDataConfig) -> Source:
+    """Return a source whose key points are where heatmaps are to stand."""
+    if config.targets == "annotated" or all(entry.pose3d is None for entry in source.persons):
+        return source
+    source.persons = [
+        entry if entry.pose3d is None else replace(entry, keypoints=pose3d.reprojected(entry, SKELETON))
+        for entry in source.persons
+    ]
+    return source

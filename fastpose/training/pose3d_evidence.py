@@ -1,0 +1,89 @@
+"""What the critic of system 002 is shown: image, heatmaps and joints of real and of estimated poses, and which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Poses on their images, as the critic takes them.
+
+    Attributes:
+        image: (B, 3, H, W), normalised.
+        heatmaps: (B, K, h, w).
+        joints: (B, K, 3) in the crop's cube.
+        shown: (B, K), true where a joint may be shown.
+    """
+
+    image: Tensor
+    heatmaps: Tensor
+    joints: Tensor
+    shown: Tensor
+
+    def take(self, rows: list[int]) -> Evidence:
+        """Return some of the samples."""
+        return Evidence(self.image[rows], self.heatmaps[rows], self.joints[rows], self.shown[rows])
+
+    def detach(self) -> Evidence:
+        """Return the same without history."""
+        return Evidence(self.image, self.heatmaps.detach(), self.joints.detach(), self.shown)
+
+    def showing(self, shown: Tensor) -> Evidence:
+        """Return the same with other joints (B, K) to be shown."""
+        return Evidence(self.image, self.heatmaps, self.joints, shown)
+
+    def beside(self, other: Evidence) -> Evidence:
+        """Return these samples and those of ``other`` behind them."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Evidence(*(torch.cat(pair) for pair in pairs))
+
+    def sources(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image, heatmaps and joints in which a joint that is not to be shown is blank.
+
+        Its heatmap is 0 and its place is the middle of the joints that are shown. The geometry source knows offsets
+        alone: there it is a point that says nothing that the others do not say, and that no shift of the body moves.
+        """
+        heatmaps = torch.where(self.shown[:, :, None, None], self.heatmaps, 0)
+        shown = self.shown[:, :, None]  # (B, K, 1)
+        total = torch.where(shown, self.joints, 0).sum(1, keepdim=True)  # (B, 1, 3)
+        middle = total / shown.sum(1, keepdim=True).clamp(min=1)
+        return self.image, heatmaps, torch.where(shown, self.joints, middle)
+
+
+def choose(known: Tensor, fakes: str, turn: int = 0) -> tuple[list[int], list[int]]:
+    """Return the samples of a batch that are shown with their true pose, and as many to be shown with the estimate.
+
+    Args:
+        known: (B,), true where a sample has 3D truth.
+        fakes: from which samples estimates are taken: "3d", "wild", or "both" in turn, a wild one first.
+        turn: number of the critic's step with this batch; each goes on where the one before stopped.
+
+    Raises:
+        ValueError: no sample with truth, or none of those asked for.
+    """
+    flags = known.tolist()
+    real = [row for row, flag in enumerate(flags) if flag]
+    wild = [row for row, flag in enumerate(flags) if not flag]
+    offered = {"3d": real, "wild": wild, "both": _in_turn(wild, real)}[fakes]
+    if not real or not offered:
+        raise ValueError(
+            f"batch: expected samples with 3D truth and estimates of {fakes!r} samples for the critic, got {len(real)} "
+            f"with truth and {len(wild)} without; change data.wild_share or loss.fakes"
+        )
+    count = min(len(real), len(offered))
+    return _cycled(real, turn * count, count), _cycled(offered, turn * count, count)
+
+
+def _in_turn(first: list[int], second: list[int]) -> list[int]:
+    """Return the entries of both, one of each in turn as long as both last."""
+    common = min(len(first), len(second))
+    pairs = zip(first[:common], second[:common], strict=True)
+    return [row for pair in pairs for row in pair] + first[common:] + second[common:]
+
+
+def _cycled(rows: list[int], first: int, count: int) -> list[int]:
+    return [rows[(first + step) % len(rows)] for step in range(count)]

@@ -1,0 +1,118 @@
+"""Pictures of a 3D pose network: rows of persons of both domains, with the truth where it is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fastpose.data import pose3d
+from fastpose.data.keypoint_dataset import KeypointDataset
+from fastpose.data.mixing import MixedDataset
+from fastpose.data.person import person
+from fastpose.skeletons import MPII
+from fastpose.training import pose3d_pictures
+from fastpose.training.estimation import InferenceConfig
+from fastpose.training.pose3d_data import Pose3dDataConfig
+from fastpose.training.pose3d_estimation import Pose3dEstimator
+
+DATA = Pose3dDataConfig(name="sample-mocap", image_size=64, mean=(0.0, 0.0, 0.0))
+
+
+class Guess(nn.Module):
+    """Any image -> joints on a line, all at depth 0."""
+
+    def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        planes = torch.eye(16)[:, :, None].expand(16, 16, 16) * torch.eye(16)[3]
+        return [planes.expand(len(image), -1, -1, -1)], torch.zeros(len(image), 16)
+
+
+class Rendered:
+    """Persons whose photographs are made; with 3D truth, or without."""
+
+    split, skeleton = "val", MPII
+
+    def __init__(self, name: str, count: int, *, truth: bool) -> None:
+        self.name, rng = name, np.random.default_rng(count)
+        joints = rng.normal(0, 300, (count, 16, 3)) + [0, 0, 4000]
+        camera = np.array([[60.0, 0, 40], [0, 60, 40], [0, 0, 1]])
+        self.persons = [
+            person(
+                Path(f"{index}.png"),
+                pose3d.project(pose, camera),
+                np.full(16, 2),
+                np.array([40.0, 40.0]),
+                0.2,
+                pose3d=pose3d.Pose3D(pose.astype(np.float32), camera) if truth else None,
+            )
+            for index, pose in enumerate(joints)
+        ]
+
+    def photo(self, index: int) -> np.ndarray:
+        return np.full((80, 80, 3), 20 * index, np.uint8)
+
+
+def dataset(name: str, count: int, *, truth: bool) -> KeypointDataset:
+    source = Rendered(name, count, truth=truth)
+    return KeypointDataset(source, image_size=(64, 64), heatmap_size=(16, 16), depth=pose3d.DepthRule())
+
+
+@pytest.fixture
+def estimator() -> Pose3dEstimator:
+    return Pose3dEstimator(Guess(), DATA, InferenceConfig(flip=False))
+
+
+def test_both_domains_are_shown(estimator):
+    laboratory, wild = dataset("mocap", 5, truth=True), dataset("lsp", 2, truth=False)
+    pictures = pose3d_pictures.samples(estimator, MixedDataset([laboratory, wild, dataset("coco", 1, truth=False)]))
+    assert set(pictures) == {"poses", "wild", "heatmaps", "descriptor"}
+    assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in pictures.values())
+    rows = (pictures["poses"].shape[0] / pictures["wild"].shape[0]) ** -1
+    assert rows == pytest.approx(3 / 4, abs=0.03)  # four of five persons, and all three
+
+
+def test_photographs_alone_are_shown_and_one_set_needs_no_parts(estimator):
+    pictures = pose3d_pictures.samples(estimator, dataset("lsp", 1, truth=False), persons=3)
+    assert set(pictures) == {"wild", "heatmaps", "descriptor"}
+
+
+def test_the_error_is_that_of_the_pose_with_the_persons_own_bones(estimator, monkeypatch):
+    from fastpose.visual import transfer
+
+    written: list[str] = []
+    whole = transfer.panels
+
+    def panels(rows, titles, *, captions=None, **options):
+        written.extend(captions or ())
+        return whole(rows, titles, captions=captions, **options)
+
+    monkeypatch.setattr(transfer, "panels", panels)
+    one = dataset("mocap", 1, truth=True)
+    pose3d_pictures.samples(estimator, one)
+    true = one.source.persons[0].pose3d.joints
+    guess = np.zeros((16, 3))
+    guess[:, 1] = np.arange(16)
+    guess *= pose3d.bone_sum(true) / pose3d.bone_sum(guess)
+    error = np.linalg.norm((guess - guess[6]) - (true - true[6]), axis=1).mean()
+    assert written == [f"mocap val, person 0: {error:.0f} mm off, pelvis on pelvis, true bone sum"]
+
+
+def test_a_photograph_and_its_film(estimator, monkeypatch):
+    monkeypatch.setattr(pose3d_pictures, "FRAMES", 4)
+    photo = np.full((30, 50, 3), 120, np.uint8)
+    estimate = estimator(photo)
+    assert pose3d_pictures.portrait(photo, estimate, estimator).shape[1] > 4 * 360
+    film = pose3d_pictures.film(photo, estimate, estimator)
+    assert len(film) == 4
+    assert {frame.shape for frame in film} == {film[0].shape}
+    assert np.array_equal(film[0][:, :100], film[2][:, :100])  # the photograph stands still
+    assert not np.array_equal(film[0], film[2])
+
+
+def test_a_set_without_persons_to_compare_with_stays_unbroken(estimator):
+    empty = SimpleNamespace(parts=())
+    assert pose3d_pictures.samples(estimator, empty) == {}
