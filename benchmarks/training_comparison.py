@@ -4,9 +4,10 @@
         --seeds 0 1 --runs runs --set data.root=LSPET run.epochs=10 ...
 
 Trains every recipe with every seed through ``fastpose train`` (a run that stands already is read, not repeated) and
-with ``--start RECIPE`` trains that one first and lets the others begin with its weights of the same seed, and
-writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every evaluation of every run and joint) and
-``NAME.png`` (mean and range over the seeds of the first metric against the step).
+with ``--start RECIPE`` trains that one first and lets the others begin with its weights of the same seed; it is not
+compared, as its budget is its own. Writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every
+evaluation of every run and joint) and ``NAME.png`` (mean and range over the seeds of the first metric that all recipes
+have against the step).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ import machine
 from fastpose import training
 from fastpose.training import config as configuration
 from fastpose.training.run_folder import RunFolder
+
+Runs = dict[str, dict[str, list[dict[str, Any]]]]
+"""The evaluations of each recipe and seed."""
 
 RESULTS = Path(__file__).parent / "results" / "training"
 
@@ -76,21 +80,37 @@ def of_metric(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["name"] == name]
 
 
-def table(runs: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+def metrics(runs: Runs) -> list[str]:
+    """Return the names of all metrics in the order in which they come, those first that every run has."""
+    names = dict.fromkeys(row["name"] for seeds in runs.values() for rows in seeds.values() for row in rows)
+    return sorted(names, key=lambda name: not in_all(name, runs))
+
+
+def in_all(name: str, runs: Runs) -> bool:
+    """Whether every run has a metric."""
+    return all(of_metric(name, rows) for seeds in runs.values() for rows in seeds.values())
+
+
+def table(runs: Runs) -> str:
     """Return the last evaluations as text: a line per metric and recipe with the mean over seeds and each value."""
     lines = []
-    for name in dict.fromkeys(row["name"] for seeds in runs.values() for rows in seeds.values() for row in rows):
+    for name in metrics(runs):
         for recipe, seeds in runs.items():
-            last = [of_metric(name, rows)[-1]["value"] for rows in seeds.values()]
-            each = ", ".join(f"{value:.4g}" for value in last)
-            lines.append(f"{name:20} {recipe:32} {sum(last) / len(last):8.4g}  ({each})")
+            last = [of_metric(name, rows)[-1]["value"] for rows in seeds.values() if of_metric(name, rows)]
+            if last:
+                each = ", ".join(f"{value:.4g}" for value in last)
+                lines.append(f"{name:20} {recipe:32} {sum(last) / len(last):8.4g}  ({each})")
     return "\n".join(lines)
 
 
-def plot(runs: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+def plot(runs: Runs, path: Path) -> None:
+    """Draw the first metric that all runs have; nothing where there is none."""
     from fastpose.visual.curves import plot_comparison
 
-    metric = next(iter(next(iter(runs.values())).values()))[0]["name"]
+    metric = next((name for name in metrics(runs) if in_all(name, runs)), None)
+    if metric is None:
+        print(f"{path.name}: not drawn, the recipes have no metric in common", file=sys.stderr)
+        return
     groups = {}
     for recipe, seeds in runs.items():
         chosen = [of_metric(metric, rows) for rows in seeds.values()]
@@ -108,7 +128,8 @@ def beginning(given: argparse.Namespace, recipe: str, seed: int) -> list[str]:
     )
 
 
-def main() -> None:
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(description="Compare recipes by training at equal budget.")
     parser.add_argument("name", help="of the result files")
     parser.add_argument("--recipes", nargs="+", required=True)
@@ -119,26 +140,41 @@ def main() -> None:
     parser.add_argument(
         "--start-set", nargs="*", default=[], dest="start_overrides", help="key=value for that one only"
     )
-    given = parser.parse_args()
-    recipes = [*([given.start] if given.start else []), *given.recipes]
-    for seed in given.seeds:
-        for recipe in recipes:
-            train(given.runs, recipe, seed, [*given.overrides, *beginning(given, recipe, seed)])
-    found = {
+    given = parser.parse_args(words)
+    if given.start_overrides and not given.start:
+        parser.error("--start-set: changes the recipe of --start, which is not given")
+    if given.start in given.recipes:
+        parser.error(f"--start: {given.start} is one of --recipes too; it would have two budgets")
+    return given
+
+
+def found(given: argparse.Namespace, recipes: list[str]) -> Runs:
+    """Return what the runs of recipes were evaluated to."""
+    return {
         recipe: {str(seed): evaluations(run_folder(given.runs, recipe, seed)) for seed in given.seeds}
         for recipe in recipes
     }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = parse(arguments)
+    first = [given.start] if given.start else []
+    for seed in given.seeds:
+        for recipe in (*first, *given.recipes):
+            train(given.runs, recipe, seed, [*given.overrides, *beginning(given, recipe, seed)])
+    compared = found(given, given.recipes)
     words = ["--recipes", *given.recipes, "--seeds", *map(str, given.seeds), "--set", *given.overrides]
     words += ["--start", given.start, "--start-set", *given.start_overrides] if given.start else []
     RESULTS.mkdir(parents=True, exist_ok=True)
     content = {
         "command": recorded("training_comparison.py", given.name, *words),
         "machine": machine.describe(),
-        "runs": found,
+        "runs": compared,
+        **({"start": found(given, first)} if first else {}),
     }
     (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    plot(found, RESULTS / f"{given.name}.png")
-    print(table(found))
+    plot(compared, RESULTS / f"{given.name}.png")
+    print(table(compared))
 
 
 if __name__ == "__main__":

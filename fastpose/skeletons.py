@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastpose._checks import unknown
 
@@ -77,6 +79,14 @@ MPII_BONES = (
 
 The spine is one bone from the pelvis to the upper neck, from which the shoulders hang: the thorax has no part in it.
 """
+
+
+def bone_sum(joints: Any, bones: Sequence[tuple[int, int]] = MPII_BONES) -> Any:
+    """Return the summed length (...,) of ``bones`` of joints (..., K, D), an array or tensor, in the joints' unit."""
+    first, second = ([bone[end] for bone in bones] for end in (0, 1))
+    along = joints[..., first, :] - joints[..., second, :]  # (..., B, D)
+    return ((along * along).sum(-1) ** 0.5).sum(-1)
+
 
 COCO = _skeleton(
     "coco",

@@ -25,6 +25,7 @@ limits = pytest.importorskip("limits", reason=REASON)
 machine = pytest.importorskip("machine", reason=REASON)
 memory = pytest.importorskip("memory", reason=REASON)
 orders = pytest.importorskip("orders", reason=REASON)
+pose3d_systems = pytest.importorskip("pose3d_systems", reason=REASON)
 results_file = pytest.importorskip("results_file", reason=REASON)
 summary = pytest.importorskip("summary", reason=REASON)
 systems = pytest.importorskip("systems", reason=REASON)
@@ -303,6 +304,29 @@ def test_the_usual_way_of_a_system_is_the_same_network(order):
     usual, ours = (trained.generator(trained.image)[-1] for trained in built)
     torch.testing.assert_close(ours, usual, rtol=1e-3, atol=1e-4)
     assert systems.flop(size, "training step") > 5 * systems.flop(size, "forward") > 0
+
+
+@pytest.mark.parametrize(("order", "providers"), pose3d_systems.PROVIDERS.items())
+def test_the_ways_of_system_002_give_the_same(order, providers):
+    tiny = {"generator": {"width": 16, "depth": 2}, "discriminator": {"width": 8, "hidden": 16}}
+    size = pose3d_systems.Size("tiny", 4, 64, **tiny)
+    for provider in providers:
+        assert pose3d_systems.difference(size, "cpu", provider, order) <= pose3d_systems.LIMIT
+    usual, ours = (
+        pose3d_systems.build(size, "cpu", provider).call("forward") for provider in providers[:: len(providers) - 1]
+    )
+    (points, depth), (own_points, own_depth) = usual(), ours()
+    assert (points - own_points).abs().max() <= 0.25  # the operation takes no quarter of a pixel beside the border
+    torch.testing.assert_close(own_depth, depth, atol=1e-4, rtol=0)
+
+
+def test_folding_leaves_no_batch_norm_after_a_convolution():
+    size = pose3d_systems.Size("tiny", 2, 32, {"width": 16, "depth": 2}, {"width": 8, "hidden": 16})
+    counts = []
+    for provider in (results_file.REFERENCE, pose3d_systems.FOLDED):
+        network = pose3d_systems.build(size, "cpu", provider).prepared()
+        counts.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()))
+    assert counts[1] < counts[0] / 2
 
 
 @pytest.mark.parametrize("network", ["pona.generator.tiny", "multiscale.generator.tiny"])

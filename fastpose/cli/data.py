@@ -53,6 +53,12 @@ def render(
     fps: Annotated[float, typer.Option(help="Poses per second of motion.")] = 10.0,
     views: Annotated[int, typer.Option(help="Cameras per pose.")] = 1,
     seed: Annotated[int, typer.Option(help="Of cameras, clothes, light and background.")] = 0,
+    unit: Annotated[
+        str | None, typer.Option(help="Of lengths in .amc and .bvh: mm, cm, inch, cmu, m; else told by the size.")
+    ] = None,
+    recorded_fps: Annotated[
+        float | None, typer.Option(help="Rate of recording of .amc files, which do not tell it; else 120.")
+    ] = None,
 ) -> None:
     """Draw recorded motion as photographs with 2D and 3D truth, in a layout of Human3.6M; whole clips are held out."""
     from fastpose import _checks
@@ -61,12 +67,25 @@ def render(
     _checks.choice("--split", split, ("both", "train", "val", "all"))
     splits = ("train", "val") if split == "both" else (split,)
     render_files.check_new(out)
-    sources = {each: _motion(root, each, size=(size, size), fps=fps, views=views, seed=seed) for each in splits}
+    recorded = {"unit": unit, "recorded_fps": recorded_fps}
+    told = {name: value for name, value in recorded.items() if value is not None}
+    sources = {each: _motion(root, each, size=(size, size), fps=fps, views=views, seed=seed, **told) for each in splits}
     with _bar(sum(min(count or len(source), len(source)) for source in sources.values())) as done:
         written = render_files.write(out, sources, count=count, report=done)
     for each, images in written.items():
         typer.echo(f"{out}: {images} images of {size} x {size}, split {each}, {render_files.ANNOTATIONS[each]}")
-    typer.echo(f"read it as data.name=h36m data.root={out}")
+    typer.echo(_advice(split, out))
+
+
+def _advice(split: str, out: Path) -> str:
+    """Return how the files are read; training needs to be told what to validate on where they have but one split."""
+    if split == "val":
+        return f"read it as data.validation=h36m:{out}"
+    train = f"read it as data.name=h36m data.root={out}"
+    if split == "both":
+        return train
+    held = "; it holds the clips for validation too" if split == "all" else ""
+    return f"{train} data.validation=none, or name there what to validate on{held}"
 
 
 def _motion(root: str, split: str, **options: Any) -> Any:

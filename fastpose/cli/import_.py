@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+IMAGE = "RGB in 0..1, nothing subtracted"
+"""What networks see that `to_rgb` turned."""
 
 
 def import_checkpoint(
@@ -27,7 +30,8 @@ def import_checkpoint(
 ) -> None:
     """Translate a published checkpoint; no code in it is run."""
     from fastpose import models
-    from fastpose.models.published import to_rgb
+    from fastpose.metrics.keypoints_3d import RELEASED_BONE_SUM
+    from fastpose.models.published import published_options, to_rgb
     from fastpose.training import prediction
     from fastpose.training.checkpoint import save_weights
 
@@ -36,18 +40,32 @@ def import_checkpoint(
     for path in (out, out.with_suffix(".json")):
         prediction.check_new(path, folders=(out.parent,))
     chosen = _options(options or [])
-    network = _published(model, _weights(model, checkpoint), chosen)
-    about: dict[str, Any] = {"model": model, "options": chosen, "step": 0, "source": checkpoint.name}
+    state = _weights(model, checkpoint)
+    network = _published(model, state, chosen)
+    used = published_options(model, state, **chosen)
+    about: dict[str, Any] = {"model": model, "options": used, "step": 0, "source": checkpoint.name}
+    turned = to_rgb(model, network)
+    if turned:
+        about["image"] = IMAGE
     if recipe is not None:
-        if to_rgb(model, network):
-            typer.echo("its authors gave it BGR; the first convolution was turned, so that it sees RGB as recipes do")
-        network, described = _fitted(recipe, network, checkpoint)
+        network, described = _fitted(recipe, network, checkpoint, plain=turned)
         about |= described
+        if turned:
+            about["measured"] = {"test.bone_sum": RELEASED_BONE_SUM}  # its authors' Human3.6M, which need not be there
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, network, about)
     typer.echo(f"{out}: {model}, {models.count_parameters(network):,} parameters")
-    if recipe is not None:
+    if turned:
+        typer.echo(f"its authors gave it BGR over 256; the first convolution was turned, so that it expects {IMAGE}")
+    if recipe is None:
+        typer.echo(f"for models.create({_call(model, used)}); for fastpose predict and eval, import with --recipe")
+    else:
         typer.echo(f"next: fastpose predict {recipe} --weights {out} {_inputs(about['system'])} -o out")
+
+
+def _call(model: str, options: Mapping[str, Any]) -> str:
+    """Return the arguments of `models.create` as one writes them."""
+    return ", ".join((f'"{model}"', *(f"{option}={value!r}" for option, value in options.items())))
 
 
 def _inputs(system: str) -> str:
@@ -94,8 +112,11 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _fitted(recipe: str, network: Any, source: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the recipe's own network with these weights, and what a weights file says of its recipe."""
+def _fitted(recipe: str, network: Any, source: Path, *, plain: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the recipe's own network with these weights, and what a weights file says of its recipe.
+
+    ``plain`` networks were trained on images of which nothing was subtracted, and no weight could make up for it.
+    """
     from fastpose.training import systems
     from fastpose.training.checkpoint import load_into
     from fastpose.training.config import load_recipe, to_dict
@@ -103,6 +124,8 @@ def _fitted(recipe: str, network: Any, source: Path) -> tuple[Any, dict[str, Any
     loaded = load_recipe(recipe)
     own = systems.get(loaded.system).network(loaded.config)
     _check_alike(recipe, own, network)
+    if plain:
+        _check_plain(recipe, loaded.config.data)
     load_into(own, network.state_dict(), source=source)
     return own, {"recipe": loaded.name, "system": loaded.system, "config": to_dict(loaded.config)}
 
@@ -116,3 +139,16 @@ def _check_alike(recipe: str, own: Any, network: Any) -> None:
             f"--recipe {recipe}: its network differs from the published one at {differing[0]!r}; name a recipe that "
             "fits, or the options of its network (gates=[4])"
         )
+
+
+def _check_plain(recipe: str, data: Any) -> None:
+    """Raise where a recipe would subtract or divide what the published network was not trained with."""
+    if any(data.mean) or any(part != 1 for part in data.std):
+        raise ValueError(
+            f"--recipe {recipe}: data.mean, data.std: expected 0, 0, 0 and 1, 1, 1, as the published network was "
+            f"trained, found {_numbers(data.mean)} and {_numbers(data.std)}; name pose3d/zhou, or set them"
+        )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -103,7 +103,7 @@ def create(name: str, root: str | Path | None = None, split: str = "train", **op
     """Return the persons of a data set: ``create("lspet", "data/lspet", "train", holdout=200)``.
 
     ``options`` are the keyword arguments of the data set's class. ``root`` is its unpacked folder (``~`` is the
-    home folder; not needed for the bundled "sample"). Raises ``ValueError`` for an unknown name or option,
+    home folder; the bundled sets have none). Raises ``ValueError`` for an unknown name or option,
     ``FileNotFoundError`` for missing files.
     """
     if name not in _SOURCES:
@@ -114,6 +114,10 @@ def create(name: str, root: str | Path | None = None, split: str = "train", **op
         if option not in known:
             raise ValueError(f"unknown option {option!r} for data set {name!r}{nearest(option, known)}")
     if name in ("sample", "sample-mocap", "sample-pairs"):
+        if root is not None:
+            raise ValueError(
+                f"data.root: data set {name!r} is bundled and has no folder, got {str(root)!r}; leave it out"
+            )
         return source(split=split, **options)
     if root is None:
         raise ValueError(f"data.root: data set {name!r} needs the folder it was unpacked to; pass data.root=PATH")

@@ -1,19 +1,30 @@
 """Pickles of numpy arrays, such as mmpose's cameras, read without trusting them.
 
 A pickle is a program. This one may only put together numbers, texts and containers: of numpy it reaches stand-ins that
-keep type, shape and bytes, and from which arrays are made at the end. Nothing else that a file names is looked up.
+keep type, shape and bytes, and from which arrays are made at the end. Nothing else that a file names is looked up, and
+nothing takes time or memory out of proportion to the file: what it remembers it may repeat a few times only.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import re
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 _NUMBERS = re.compile(r"[fiu][1248]|b1")
+MOST, TIMES = 1_000_000, 4
+"""Operations of a file, and how often it may come to its own length by repeating what it remembers."""
+LONGEST_KEY, LONGEST_LINE = 100, 300
+"""Characters of a dictionary's key, and of a message."""
+_UNUSED = re.compile(r"EXT[124]|(BIN)?PERSID|INST|OBJ|NEWOBJ(_EX)?|(EMPTY_|FROZEN)SET|ADDITEMS|(NEXT|READONLY)_BUFFER")
+"""Operations that no array needs."""
+_PLACES = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def read(path: Path) -> dict[Any, Any]:
@@ -22,8 +33,11 @@ def read(path: Path) -> dict[Any, Any]:
     Raises ``ValueError`` for a damaged file, and for anything but arrays of numbers in builtin containers.
     """
     try:
-        with path.open("rb") as file:
-            content = _arrays(_Restricted(file, encoding="latin1").load())
+        data = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of odd backslashes in texts
+            _check(data)
+            content = _Copy(data).of(_Restricted(data).load())
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ValueError(f"{path}: not a pickle of numpy arrays alone ({line(error)}); restore the file") from None
     if not isinstance(content, dict):
@@ -32,8 +46,25 @@ def read(path: Path) -> dict[Any, Any]:
 
 
 def line(text: object) -> str:
-    """Return a text of another library as one line."""
-    return " ".join(str(text).split())
+    """Return a text of another library, or of a file, as one line that no terminal takes for more than text."""
+    short = " ".join(str(text).split())[:LONGEST_LINE]
+    return "".join(character if character.isprintable() else "?" for character in short)
+
+
+def _check(data: bytes) -> None:
+    """Raise for a pickle that announces more than it has, and for operations that no array needs.
+
+    The places of what is remembered count up, from 0 or 1: others could be chosen to collide in a dictionary.
+    """
+    places = 0
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if count > MOST:
+            raise pickle.UnpicklingError(f"has more than {MOST:,} operations")
+        if _UNUSED.fullmatch(operation.name):
+            raise pickle.UnpicklingError(f"uses {operation.name}, which no array needs")
+        if operation.name in _PLACES and not 0 <= int(argument or 0) <= places + 1:
+            raise pickle.UnpicklingError("remembers things in no order")
+        places += operation.name in (*_PLACES, "MEMOIZE")
 
 
 class _Type:
@@ -41,7 +72,8 @@ class _Type:
 
     def __init__(self, code: str, *_: object):
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise pickle.UnpicklingError(f"has an array of {code!r}, expected numbers")
+            what = repr(code[:20]) if isinstance(code, str) else type(code).__name__  # nested ones multiply as text
+            raise pickle.UnpicklingError(f"has an array of {what}, expected numbers")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -64,7 +96,9 @@ class _Array:
         """Take the numbers out of the bytes."""
         if not isinstance(kind, _Type) or not isinstance(shape, tuple) or order not in ("C", "F"):
             raise pickle.UnpicklingError("has an array without type and shape")
-        data = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        if not isinstance(data, (str, bytes, bytearray)):  # of a number, bytes() makes so many
+            raise pickle.UnpicklingError("has an array without bytes")
+        data = data.encode("latin1") if isinstance(data, str) else data
         self.values = np.frombuffer(data, kind.dtype).reshape(shape, order=order).astype(kind.dtype.newbyteorder("="))
         return self
 
@@ -129,8 +163,17 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 
 
 # The unpickler in Python: the one in C makes room for any number of objects that a damaged file tells.
-class _Restricted(pickle._Unpickler):  # type: ignore[misc, name-defined]
+_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Restricted(_Unpickler):  # type: ignore[misc]
     """Gives the stand-ins by their numpy names, and refuses every other name."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
+
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.left = TIMES * len(data)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a stand-in; ``UnpicklingError`` for any other name."""
@@ -139,15 +182,63 @@ class _Restricted(pickle._Unpickler):  # type: ignore[misc, name-defined]
             raise pickle.UnpicklingError(f"names {module}.{name}, where only numpy arrays are admitted")
         return _STAND_INS[place, name]
 
+    def _call(self) -> None:
+        self._charge()
+        super().load_reduce()
 
-def _arrays(content: Any) -> Any:
-    """Return containers with arrays for their stand-ins."""
-    if isinstance(content, _Array) and content.values is not None:
-        return content.values if content.values.ndim else content.values[()]
-    if isinstance(content, dict):
-        return {key: _arrays(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)(_arrays(value) for value in content)
-    if content is None or isinstance(content, (str, bytes, bool, int, float)):
-        return content
-    raise pickle.UnpicklingError(f"holds a {type(content).__name__}, where only arrays and builtin values are admitted")
+    def _build(self) -> None:
+        self._charge()
+        super().load_build()
+
+    def _charge(self) -> None:
+        """Count what a call is given, all of which it may copy."""
+        given = self.stack[-1] if isinstance(self.stack[-1], tuple) else self.stack[-1:]
+        self.left -= len(given) + sum(len(part) for part in given if hasattr(part, "__len__"))
+        if self.left < 0:
+            raise pickle.UnpicklingError("repeats itself over and over")
+
+    def _set_item(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def _set_items(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def _dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    dispatch |= {pickle.REDUCE[0]: _call, pickle.BUILD[0]: _build}
+    dispatch |= {pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items, pickle.DICT[0]: _dict}
+
+
+def _check_keys(keys: list[Any]) -> None:
+    """Raise unless keys are short texts or tuples of them: nested ones take for ever to hash, and numbers collide."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) and len(key) <= LONGEST_KEY else (key,)
+        if not all(isinstance(part, str) and len(part) <= LONGEST_KEY for part in parts):
+            raise pickle.UnpicklingError("has dictionaries with other keys than short texts and tuples of them")
+
+
+class _Copy:
+    """Containers with arrays for their stand-ins; what a file holds many times is copied as often, so it is counted."""
+
+    def __init__(self, data: bytes):
+        self.left = TIMES * len(data)
+
+    def of(self, content: Any) -> Any:
+        """Return the copy."""
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError("holds the same things over and over")
+        if isinstance(content, _Array) and content.values is not None:
+            return content.values if content.values.ndim else content.values[()]
+        if isinstance(content, dict):
+            return {key: self.of(value) for key, value in content.items()}
+        if isinstance(content, (list, tuple)):
+            return type(content)(self.of(value) for value in content)
+        if content is None or isinstance(content, (str, bytes, bool, int, float)):
+            return content
+        name = type(content).__name__
+        raise pickle.UnpicklingError(f"holds a {name}, where only arrays and builtin values are admitted")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from fastpose._checks import unknown
-from fastpose.data import coco, human36m, lsp, motion_check, mpi_inf_3dhp, mpii, pair_check, sample
+from fastpose.data import coco, human36m, human36m_places, lsp, motion_check, mpi_inf_3dhp, mpii, pair_check, sample
 from fastpose.data.findings import CROSS, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
 from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
 from fastpose.data.pose3d import project
@@ -23,12 +23,12 @@ _NEAR = 0.05
 class _Layout:
     """Expected tree of a data set: paths with what they hold; ``groups`` list alternatives, one of which must exist.
 
-    ``places``: folders in any of which a file may lie instead of the usual one.
+    ``places``: by path, folders in any of which the file may lie instead of the usual one.
     """
 
     groups: tuple[tuple[tuple[str, str], ...], ...]
-    readers: dict[str, Callable[[Path], list[Person]]]
-    places: tuple[str, ...] = ()
+    readers: dict[str, Callable[[Path], Sequence[Person]]]
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _MPII_FILES = tuple(
@@ -43,14 +43,7 @@ _MPII_FILES = tuple(
     )
 )
 
-_H36M_FILES = (
-    ("annotSampleTest.h5", "pose-hg-3d, both splits, 1 in 200 test frames"),
-    ("annotFullTest.h5", "pose-hg-3d, both splits"),
-    ("annot/train.h5", "c2f-vol, training, with train_images.txt"),
-    ("annot/valid.mat", "c2f-vol, test"),
-    ("annotation_body3d/fps10/h36m_train.npz", "mmpose, with cameras.pkl, or rendered; train"),
-    ("annotation_body3d/fps10/h36m_test.npz", "the same; test, or rendered val"),
-)
+_H36M_FILES = tuple((each.path, each.what) for each in human36m_places.ANNOTATIONS)
 
 _3DHP_FILES = (
     ("TS1/annot_data.mat", "official test set, TS1 to TS6"),
@@ -97,12 +90,12 @@ _LAYOUTS: dict[str, _Layout] = {
     "h36m": _Layout(
         (_H36M_FILES, (("images", "S9_Posing_1.55011271_000001.jpg ..., or folders of them"), ("S1", "the same"))),
         {"train": lambda root: human36m.read(root, "train"), "val": lambda root: human36m.read(root, "val")},
-        ("", "annot", "annotation_body3d", "annotation_body3d/fps10", "annotation_body3d/fps50"),
+        {each.path: each.places for each in human36m_places.ANNOTATIONS},
     ),
     "mpi_inf_3dhp": _Layout(
         (_3DHP_FILES,),
         {"train": lambda root: _read_3dhp(root, "train"), "test": lambda root: _read_3dhp(root, "test")},
-        ("", "annotations"),
+        {path: ("", "annotations") for path, _ in _3DHP_FILES[1:]},
     ),
     "sample": _Layout(
         ((("annotations.json", "persons of both splits"),), (("images", "the photographs"),)),
@@ -163,7 +156,7 @@ def _tree(name: str, base: Path) -> tuple[bool, list[str]]:
     lines = [f"{mark(base.is_dir())} {base}/"]
     complete = base.is_dir()
     for group in _LAYOUTS[name].groups:
-        paths = [_found(base, path, _LAYOUTS[name].places) for path, _ in group]
+        paths = [_found(base, path, _LAYOUTS[name].places.get(path, ())) for path, _ in group]
         found = [(base / path).exists() for path in paths]
         complete = complete and any(found)
         for path, (_, what), there in zip(paths, group, found, strict=True):
@@ -177,9 +170,8 @@ def _tree(name: str, base: Path) -> tuple[bool, list[str]]:
 
 def _found(base: Path, path: str, places: tuple[str, ...]) -> str:
     """Return where a file is: at its usual path, or in one of the places; the usual path when it is nowhere."""
-    usual = Path(path)
-    others = [Path(place) / usual.name for place in places if len(usual.parts) == 1 or usual.parts[0] in places]
-    return next((other.as_posix() for other in (usual, *others) if (base / other).exists()), path)
+    others = [(Path(place) / Path(path).name).as_posix() for place in places]
+    return next((other for other in (path, *others) if (base / other).exists()), path)
 
 
 def _sequences(name: str, base: Path, lines: list[str]) -> bool:
@@ -190,7 +182,7 @@ def _sequences(name: str, base: Path, lines: list[str]) -> bool:
     return not absent
 
 
-def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]], lines: list[str]) -> bool | None:
+def _check_split(base: Path, split: str, reader: Callable[[Path], Sequence[Person]], lines: list[str]) -> bool | None:
     """Append the lines of one split; True when it is whole, False when not, None when its file is absent."""
     try:
         persons = reader(base)
@@ -221,7 +213,7 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], list[Person]],
     return bool(persons) and not (absent or broken[1] or offenders or sizeless or apart)
 
 
-def _poses(persons: list[Person], lines: list[str]) -> bool:
+def _poses(persons: Sequence[Person], lines: list[str]) -> bool:
     """Append who does what in the 3D poses, if there are any; True when poses and key points are not of one person."""
     poses = [entry.pose3d for entry in persons if entry.pose3d is not None]
     if not poses:

@@ -5,8 +5,9 @@ Persons carry the 3D pose in millimetres of the camera frame. The data set itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,20 @@ import numpy as np
 from fastpose import _checks, skeletons
 from fastpose.data import human36m_files as files
 from fastpose.data.human36m_files import FrameName, Frames
-from fastpose.data.person import Person, existing, finish, person, read_rows, reading, resolve_under
+from fastpose.data.human36m_places import annotation_path
+from fastpose.data.person import (
+    UNLABELLED,
+    LazyPersons,
+    Person,
+    existing,
+    finish,
+    frozen,
+    read_rows,
+    reading,
+    resolve_under,
+)
 from fastpose.data.pose3d import Pose3D, project
+from fastpose.data.rendered_mocap import H36M_TO_MPII
 
 SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "val": ("S9", "S11"), "test": ("S9", "S11")}
 EVERY = {"all": (1, 1), "10fps": (5, 5), "1in64": (5, 64), "zhou": (5, 200)}
@@ -28,6 +41,22 @@ _THORAX, _SHOULDERS = 7, (12, 13)
 _LEGS_SWAPPED = (0, 4, 5, 6, 1, 2, 3, *range(7, 17))
 _ORDERS = ("auto", "right_first", "left_first")
 _UNITS = ("auto", "mm", "m")
+
+
+class EveryError(ValueError):
+    """``every`` does not go with the frames of a file: its path, and the sentence with "{every}" for the option."""
+
+    def __init__(self, path: Path, sentence: str, option: str = "every") -> None:
+        super().__init__(path, sentence, option)
+
+    def __str__(self) -> str:
+        path, sentence, option = self.args
+        return f"{path}: {sentence.replace('{every}', option)}"
+
+    def of(self, option: str) -> EveryError:
+        """Return the same error where the option has another name."""
+        path, sentence, _ = self.args
+        return EveryError(path, sentence, option)
 
 
 class Human36M:
@@ -47,8 +76,10 @@ class Human36M:
         cameras: pickle of the cameras, relative to ``root``; default: ``cameras.pkl`` near the annotation.
         subjects: others than those of the split.
         every: keep frames of the 50 fps video whose number is a multiple of it, or a name of ``EVERY``: "10fps" (1 in
-            5), "1in64" and "zhou" (1 in 5 for training; 1 in 64, 1 in 200 for test), "all".
-        skeleton: "mpii" (16 joints; the thorax is the middle of the shoulders) or "h36m" (17).
+            5), "1in64" and "zhou" (1 in 5 for training; 1 in 64, 1 in 200 for test), "all". A file that holds fewer
+            frames is taken as it is, unless they are not among those asked for.
+        skeleton: "mpii" (16 joints; the thorax is the middle of the shoulders, but for rendered files, whose joints
+            are those of the body drawn) or "h36m" (17).
         order: "right_first" or "left_first" leg in the file's 17 joints; "auto": the leg on the right arm's side.
         unit: of the 3D poses, "mm" or "m"; "auto" by the size of the body.
         missing_images: "error" or "drop" persons whose photograph is absent.
@@ -76,7 +107,9 @@ class Human36M:
         self.name, self.split = "h36m", split
         self.skeleton = skeletons.get(skeleton)
         self.scored_joints = tuple(range(len(self.skeleton)))
-        self.persons = finish("h36m", Path(root), persons, minimum_joints=1, on_missing=missing_images)
+        self.persons: Sequence[Person] = finish(
+            "h36m", Path(root), persons, minimum_joints=1, on_missing=missing_images
+        )
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -94,7 +127,7 @@ def read(
     skeleton: str = "mpii",
     order: str = "auto",
     unit: str = "auto",
-) -> list[Person]:
+) -> LazyPersons:
     """Read the persons of a split in the file's order and unchecked; arguments as ``Human36M``.
 
     Raises ``ValueError`` for a malformed file and when no frame of the split is in it, ``FileNotFoundError`` for a file
@@ -112,40 +145,9 @@ def read(
         frames = _in_millimetres(_right_first(frames, order), unit)
         frames = _in_skeleton(path, _with_keypoints(frames), skeleton)
     folder = _image_folder(Path(root), image_folder, frames.names[0]) if frames.names else Path(root)
-    return read_rows(path, frames.rows, lambda _, index: _person(frames, index, folder, path))
-
-
-def annotation_path(root: str | Path, split: str, annotation: str | None = None, step: int = 5) -> Path:
-    """Return the annotation file of a split: the one named, or the first known one under ``root``.
-
-    ``step``: 1 in how many frames is wanted; mmpose has files of 10 and of 50 fps.
-    """
-    root = Path(root)
-    if annotation is not None:
-        return existing("h36m", root / annotation, "annotation file")
-    for name in _known(split, step):
-        if (root / name).is_file():
-            return root / name
-    word = "train" if split == "train" else "test"
-    raise FileNotFoundError(
-        f"h36m: no annotation of split {split!r} under {root}; expected images/ and one of: annotSampleTest.h5 "
-        f"(pose-hg-3d), annot/{'train.h5' if split == 'train' else 'valid.mat'} (c2f-vol), "
-        f"annotation_body3d/fps10/h36m_{word}.npz with cameras.pkl (mmpose); Human3.6M needs a registration with its "
-        f"authors (see fastpose data check h36m {root})"
-    )
-
-
-def _known(split: str, step: int) -> Iterator[str]:
-    """Give the places of a split's annotation in each layout, in the order of trial."""
-    rates = ("fps50", "fps10") if step % 5 else ("fps10", "fps50")
-    places = ("", "annotation_body3d/", *(f"annotation_body3d/{rate}/" for rate in rates), "annot/")
-    word = "train" if split == "train" else "test"
-    yield from (f"{place}h36m_{word}.npz" for place in places)
-    # A test's .h5 may lack the 3D poses that its .mat has.
-    stem = "train" if split == "train" else "valid"
-    yield from (f"annot/{stem}.mat", f"annot/{stem}.h5")
-    for name in ("annotSampleTest.h5", "annotFullTest.h5", *(("annotTrain.h5",) if split == "train" else ())):
-        yield from (name, f"annot/{name}")
+    read_rows(path, frames.names, lambda name, _: resolve_under(folder, name, path))
+    with reading(path):
+        return LazyPersons(np.arange(len(frames.names)), _Builder(_frozen(frames), folder))
 
 
 def _step(every: int | str, split: str) -> int:
@@ -180,11 +182,28 @@ def _rows(
     rows = [row for row, entry in enumerate(told) if entry and _is_wanted(entry, subjects, step)]
     if not rows:
         there = sorted({entry.subject for entry in told if entry})
-        raise ValueError(
-            f"{path}: no frame of split {split!r} (subjects {', '.join(subjects)}, 1 in {step} of 50 fps) among "
-            f"{len(names):,} of {', '.join(there) or 'no subject'}; name another annotation, subjects or every"
+        raise EveryError(
+            path,
+            f"no frame of split {split!r} (subjects {', '.join(subjects)}, 1 in {step} of 50 fps) among "
+            f"{len(names):,} of {', '.join(there) or 'no subject'}; name another annotation, subjects or {{every}}",
         )
+    _check_step(path, [entry for entry in told if entry and entry.subject in subjects], step)
     return np.array(rows)
+
+
+def _check_step(path: Path, entries: Sequence[FrameName], step: int) -> None:
+    """Refuse a step that hits the frames of a thinned file by chance only, which would thin it twice."""
+    first: dict[tuple[str, str], int] = {}
+    own = 0
+    for entry in entries:
+        own = math.gcd(own, entry.number - first.setdefault((entry.clip, entry.camera), entry.number))
+    if own and step % own and own % step:
+        raise EveryError(
+            path,
+            f"{{every}}: expected a multiple of {own}, since the file holds 1 in {own} of the 50 frames a second, got "
+            f"1 in {step}; take {{every}}={math.lcm(own, step)}, {{every}}={own} for the whole file, or another "
+            "annotation",
+        )
 
 
 def _is_wanted(name: FrameName, subjects: Sequence[str], step: int) -> bool:
@@ -213,6 +232,8 @@ def _right_first(frames: Frames, order: str) -> Frames:
         if order != "auto":
             raise ValueError(f"order: {order!r} is for files of 17 joints, this one holds the 16 of MPII; leave it out")
         return frames
+    if order == "auto" and frames.told is not None:
+        return frames  # as drawn
     if order == "auto":
         whole = joints[np.isfinite(joints).all((1, 2))]
         agree = ((whole[:, 1] - whole[:, 4]) * (whole[:, 14] - whole[:, 11])).sum()
@@ -243,12 +264,18 @@ def _with_keypoints(frames: Frames) -> Frames:
 
 
 def _in_skeleton(path: Path, frames: Frames, skeleton: str) -> Frames:
-    """Re-index 17 joints to MPII's 16 unless asked not to, and put the thorax between the shoulders."""
+    """Re-index 17 joints to MPII's 16 unless asked not to, and put the thorax of a file not rendered between the
+    shoulders.
+    """
     count = frames.joints.shape[1]
     if skeleton == "h36m":
         if count != 17:
             raise ValueError(f"{path}: skeleton 'h36m' needs 17 joints, the file holds the {count} of MPII; use 'mpii'")
         return frames
+    if frames.told is not None:
+        keypoints = None if frames.keypoints is None else frames.keypoints[:, H36M_TO_MPII]
+        joints, seen = frames.joints[:, H36M_TO_MPII], frames.visibility[:, H36M_TO_MPII]
+        return replace(frames, joints=joints, keypoints=keypoints, visibility=seen)
     moved = list(_TO_MPII if count == 17 else range(16))
     keypoints = None if frames.keypoints is None else _between_shoulders(frames.keypoints[:, moved])
     seen = frames.visibility[:, moved]
@@ -270,24 +297,51 @@ def _image_folder(root: Path, named: str | None, first: str) -> Path:
     return root if not (root / "images").is_dir() and (root / first).is_file() else root / "images"
 
 
-def _person(frames: Frames, index: int, folder: Path, listed_in: Path) -> Person:
-    """Build one person with the 3D pose; what a rendered file's names do not tell stays empty."""
-    name = frames.names[index]
-    told = files.parse_name(name) or FrameName("", "", "", str(Path(name).parent), 0)
-    keypoints, cameras = frames.keypoints, frames.intrinsics
-    if keypoints is None or cameras is None:
+def _frozen(frames: Frames) -> Frames:
+    """Return arrays of the types and zeros that ``person`` gives, which nobody can change."""
+    if frames.keypoints is None or frames.intrinsics is None:
         raise ValueError("neither key points nor cameras")
-    pose = Pose3D(frames.joints[index], cameras[index], told.subject, told.action, told.camera, told.clip)
-    row = int(frames.rows[index])
-    return person(
-        resolve_under(folder, name, listed_in),
-        keypoints[index],
-        frames.visibility[index],
-        frames.center[index],
-        float(frames.scale[index]),
-        image_id=row,
-        person_id=row,
-        identity=told.subject,
-        camera=files.CAMERAS.index(told.camera) + 1 if told.camera in files.CAMERAS else -1,
-        pose3d=pose,
+    labels = frames.visibility.astype(np.uint8)
+    return replace(
+        frames,
+        joints=frozen(frames.joints),
+        keypoints=frozen(np.where(labels[..., None] > UNLABELLED, frames.keypoints, 0.0)),
+        visibility=frozen(labels, np.uint8),
+        center=frozen(frames.center),
+        intrinsics=_frozen_cameras(frames.intrinsics),
     )
+
+
+def _frozen_cameras(cameras: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
+    """Return read-only cameras; what is one array for many frames stays one."""
+    own = {id(matrix): frozen(matrix, np.float64) for matrix in cameras if matrix is not None}
+    return [None if matrix is None else own[id(matrix)] for matrix in cameras]
+
+
+@dataclass(frozen=True, eq=False)
+class _Builder:
+    """Builds persons of ``_frozen`` frames by their position."""
+
+    frames: Frames
+    folder: Path
+
+    def __call__(self, index: int) -> Person:
+        frames, name = self.frames, self.frames.names[index]
+        told = frames.told[index] if frames.told is not None else files.parse_name(name)
+        assert told is not None
+        assert frames.keypoints is not None
+        assert frames.intrinsics is not None
+        pose = Pose3D(frames.joints[index], frames.intrinsics[index], told.subject, told.action, told.camera, told.clip)
+        row = int(frames.rows[index])
+        return Person(
+            self.folder / name,
+            frames.keypoints[index],
+            frames.visibility[index],
+            frames.center[index],
+            float(frames.scale[index]),
+            image_id=row,
+            person_id=row,
+            identity=told.subject,
+            camera=files.camera_number(told.camera),
+            pose3d=pose,
+        )

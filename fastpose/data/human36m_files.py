@@ -62,7 +62,8 @@ class FrameName:
 class Frames:
     """Rows of an annotation file as stored: joints (N, K, 3) in the file's unit and order, pixels (N, K, 2).
 
-    ``keypoints`` is None where the file has none; ``intrinsics`` is None or holds (3, 3), or None, for each row.
+    ``keypoints`` is None where the file has none; ``intrinsics`` is None or holds (3, 3), or None, for each row;
+    ``told`` is what a rendered file says of its rows, None where the photographs' names tell it.
     """
 
     rows: np.ndarray
@@ -73,6 +74,14 @@ class Frames:
     center: np.ndarray
     scale: np.ndarray
     intrinsics: Sequence[np.ndarray | None] | None = None
+    told: list[FrameName] | None = None
+
+
+def camera_number(name: str) -> int:
+    """Return 1 to 4 of Human3.6M's cameras, the number of a rendered picture's view ("v0"), -1 for another name."""
+    if name in CAMERAS:
+        return CAMERAS.index(name) + 1
+    return int(name[1:]) if re.fullmatch(r"v\d{1,9}", name) else -1
 
 
 def parse_name(name: str) -> FrameName | None:
@@ -104,13 +113,16 @@ def read_frames(path: Path, keep: Keep) -> Frames:
 
 
 def _read_mmpose(path: Path, keep: Keep) -> Frames:
-    """``S`` (N, 17, 4) with a weight, ``part`` (N, 17, 3); a rendered set adds ``intrinsics`` and ``visibility``."""
+    """``S`` (N, 17, 4) with a weight, ``part`` (N, 17, 3); a rendered set adds ``intrinsics``, ``visibility`` and who
+    does what: ``subject``, ``action``, ``camera`` and ``clip``.
+    """
     try:
         # numpy leaves a file of its own open when the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             names = [str(name) for name in content["imgname"]]
-            rows = keep(names, "intrinsics" in content.files)
-            count = len(names)
+            rendered, count = "intrinsics" in content.files, len(names)
+            rows = keep(names, rendered)
+            told = _told(path, content, [names[row] for row in rows], rows, count) if rendered else None
             stored = _array(path, content, "S", (count, 17, 4))[rows]
             part = _array(path, content, "part", (count, 17, 3))[rows]
             boxes = [_array(path, content, key, shape)[rows] for key, shape in _crops(count)]
@@ -127,7 +139,30 @@ def _read_mmpose(path: Path, keep: Keep) -> Frames:
     if not np.isin(seen, (UNLABELLED, OCCLUDED, VISIBLE)).all():
         raise ValueError(f"{path}: visibility: expected 0, 1 or 2, found other numbers")
     cameras = list(_finite(path, extra["intrinsics"])) if "intrinsics" in extra else None
-    return Frames(rows, _take(names, rows), stored[..., :3], part[..., :2], seen, boxes[0], boxes[1], cameras)
+    return Frames(rows, _take(names, rows), stored[..., :3], part[..., :2], seen, boxes[0], boxes[1], cameras, told)
+
+
+def is_rendered(path: Path) -> bool:
+    """Whether an .npz was written by ``fastpose data render``; False for what is no such file."""
+    try:
+        with zipfile.ZipFile(path) as content:
+            return "intrinsics.npy" in content.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _told(path: Path, content: Any, names: Sequence[str], rows: np.ndarray, count: int) -> list[FrameName]:
+    """Return what a rendered file says of its rows; what it does not say is empty, a clip the photograph's folder."""
+    words = {"clip": [str(Path(name).parent) for name in names]}
+    for key in ("subject", "action", "camera", "clip"):
+        if key in content.files:
+            stored = np.asarray(content[key])
+            if stored.dtype.kind != "U" or stored.shape != (count,):
+                raise ValueError(f"{path}: {key}: expected {count} words, got {stored.dtype} {stored.shape}")
+            words[key] = stored[rows].tolist()
+        words.setdefault(key, [""] * len(names))
+    columns = zip(words["subject"], words["action"], words["camera"], words["clip"], strict=True)
+    return [FrameName(subject, action, camera, clip, 0) for subject, action, camera, clip in columns]
 
 
 def _read_h5(path: Path, keep: Keep) -> Frames:

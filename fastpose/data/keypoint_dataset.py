@@ -14,9 +14,12 @@ from fastpose.data.person import Person, read_photo
 from fastpose.data.unreadable import Substitutes
 
 
-def sample_generator(seed: int, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
+def sample_generator(seed: int, epoch: int, index: int, attempt: int = 0, *, stream: int = 0) -> np.random.Generator:
     """Return the random generator of one sample: a function of its arguments alone, whatever ran before."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, index, attempt))))
+    spawned = (stream,) if stream else ()
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence((seed, epoch, index, attempt), spawn_key=spawned))
+    )
 
 
 class KeypointDataset(Dataset):
@@ -28,9 +31,10 @@ class KeypointDataset(Dataset):
         heatmap_size: (H, W) of the heatmaps in whose pixels the key points are given.
         augment: an ``Augmentation``, the name of a preset, or None.
         crop: name of a crop preset (``transforms.CROPS``).
-        seed: with epoch and index, all that a sample's randomness depends on.
+        seed: with stream, epoch and index, all that a sample's randomness depends on.
+        stream: number of the data set among those trained on together, so that each has randomness of its own.
         on_error: "raise" stops at an unreadable photograph; "skip" takes another person in its place, chosen from
-            (seed, epoch, index) alone, logs each such person once and stops when there are more than ``skip_limit``.
+            these numbers alone, logs each such person once and stops when there are more than ``skip_limit``.
         skip_limit: how many different unreadable persons "skip" puts up with.
         pixel_limit: photographs with more pixels are refused before they are decoded.
         depth: how the depth of joints becomes a number; None leaves it out of the items.
@@ -57,6 +61,7 @@ class KeypointDataset(Dataset):
         augment: transforms.Augmentation | str | None = None,
         crop: str = "exact",
         seed: int = 0,
+        stream: int = 0,
         on_error: str = "raise",
         skip_limit: int = 50,
         pixel_limit: int = images.PIXEL_LIMIT,
@@ -67,7 +72,7 @@ class KeypointDataset(Dataset):
         self.heatmap_size = checked_size("heatmap_size", heatmap_size)
         self.augment = transforms.augmentation(augment) if isinstance(augment, str) else augment
         self.crop = transforms.crop(crop)
-        self.seed, self.pixel_limit = seed, pixel_limit
+        self.seed, self.stream, self.pixel_limit = seed, stream, pixel_limit
         self._flip = np.array(source.skeleton.flip_permutation)
         self._substitutes = Substitutes(f"{source.name} person", len(source.persons), on_error, skip_limit)
 
@@ -86,9 +91,12 @@ class KeypointDataset(Dataset):
         shown, photo = self._substitutes.read(
             index,
             lambda person: read_photo(self.source, person, pixel_limit=self.pixel_limit),
-            lambda attempt: int(sample_generator(self.seed, epoch, index, attempt).integers(len(self))),
+            lambda attempt: int(self._generator(epoch, index, attempt).integers(len(self))),
         )
-        return self._sample(shown, photo, sample_generator(self.seed, epoch, index))
+        return self._sample(shown, photo, self._generator(epoch, index))
+
+    def _generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
+        return sample_generator(self.seed, epoch, index, attempt, stream=self.stream)
 
     def _sample(self, index: int, photo: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         person: Person = self.source.persons[index]

@@ -21,19 +21,25 @@ def epoch_order(count: int, *, shuffle: bool, seed: int, epoch: int) -> np.ndarr
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch)))).permutation(count)
 
 
+def epoch_keys(order: np.ndarray, epoch: int) -> np.ndarray:
+    """Return the keys (epoch, index) of samples by their order (N,), int64 (N, 2)."""
+    return np.stack([np.full(len(order), epoch), order], axis=1).astype(np.int64)
+
+
 Order = Callable[[int], np.ndarray]
+"""From the epoch to the keys of its samples, int64 (N, 2): what randomness depends on besides the seed, and index."""
 
 
 def _order(dataset: Any, *, shuffle: bool, seed: int, batch_size: int, world_size: int) -> Order:
     """Return what orders the samples of an epoch: the data set's own order where it has one (``MixedDataset``)."""
     own = getattr(dataset, "order", None)
     if own is None:
-        return lambda epoch: epoch_order(len(dataset), shuffle=shuffle, seed=seed, epoch=epoch)
+        return lambda epoch: epoch_keys(epoch_order(len(dataset), shuffle=shuffle, seed=seed, epoch=epoch), epoch)
     return lambda epoch: own(shuffle=shuffle, seed=seed, epoch=epoch, batch_size=batch_size, world_size=world_size)
 
 
 class ShardSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) of one rank.
+    """Batches of keys (epoch, index) of one rank.
 
     Step t of the whole job takes the slice ``order[t*B*W:(t+1)*B*W]`` and rank r its r-th part, so that W ranks with
     batch B see in each step what one rank with batch W*B sees. The last, shorter slice is dropped with ``drop_last``,
@@ -50,13 +56,13 @@ class ShardSampler(Sampler[list[tuple[int, int]]]):
         return whole + int(not self.drop_last and rest > self.rank)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order, epoch = self.order(self.epoch), self.epoch
+        order = self.order(self.epoch)
         for step in range(self.start_step, len(self)):
-            yield [(epoch, int(index)) for index in self._part(order, step)]
+            yield [(int(epoch), int(index)) for epoch, index in self._part(order, step)]
 
     def _part(self, order: np.ndarray, step: int) -> np.ndarray:
         size = self.batch_size * self.world_size
-        part = order[step * size : (step + 1) * size]  # (<= B * W,)
+        part = order[step * size : (step + 1) * size]  # (<= B * W, 2)
         if len(part) < size:
             return part[self.rank :: self.world_size]
         return part[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
@@ -201,7 +207,8 @@ def create_loader(
     """Return a ``Loader`` over ``dataset[(epoch, index)]`` with batches stacked by ``default_collate``.
 
     Args:
-        dataset: has ``__len__`` and ``__getitem__((epoch, index)) -> dict`` (``KeypointDataset``).
+        dataset: has ``__len__`` and ``__getitem__((epoch, index)) -> dict`` (``KeypointDataset``); one that has an
+            ``order`` (``MixedDataset``) chooses the keys.
         batch_size: samples per step and rank.
         shuffle: a new permutation for every epoch, from (seed, epoch) alone; else the order of the data set.
         workers: processes; 0 loads in the calling process. The batches do not depend on it.

@@ -6,6 +6,7 @@ frame. The data set is for non-commercial research.
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 import zlib
@@ -98,6 +99,14 @@ def read(
         return [entry for folder in official for entry in _read_sequence(folder, poses)]
     path = _annotation_path(root, split, annotation, bool(official))
     return _read_prepared(root, path, split)
+
+
+def holds_training(root: str | Path) -> bool:
+    """Whether a folder has a training split, which the official test set has not."""
+    try:
+        return _annotation_path(Path(os.path.expanduser(root)), "train", None, False).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def sequence_folders(root: Path) -> list[Path]:

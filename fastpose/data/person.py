@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -65,14 +65,16 @@ class Source(Protocol):
         split: the split that was asked for.
         skeleton: joint layout of ``Person.keypoints``.
         scored_joints: joint indices that the data set's published metric counts, in its own order.
-        persons: the persons; a sample's ``index`` points into this list.
+        persons: the persons; a sample's ``index`` points into this sequence.
     """
 
     name: str
     split: str
     skeleton: Skeleton
     scored_joints: tuple[int, ...]
-    persons: list[Person]
+
+    @property
+    def persons(self) -> Sequence[Person]: ...
 
     def __len__(self) -> int: ...
 
@@ -121,13 +123,13 @@ def person(
     points = np.where(labels[:, None] > UNLABELLED, np.asarray(keypoints, dtype=np.float32), np.float32(0))  # (K, 2)
     return Person(
         image,
-        _frozen(points),
-        _frozen(labels, np.uint8),
-        _frozen(center),
+        frozen(points),
+        frozen(labels, np.uint8),
+        frozen(center),
         float(scale),
-        head_box=None if head_box is None else _frozen(head_box),
+        head_box=None if head_box is None else frozen(head_box),
         head_size=None if head_size is None else float(head_size),
-        bbox=None if bbox is None else _frozen(bbox),
+        bbox=None if bbox is None else frozen(bbox),
         area=None if area is None else float(area),
         image_id=image_id,
         person_id=person_id,
@@ -137,7 +139,35 @@ def person(
     )
 
 
-def _frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+class LazyPersons(Sequence[Person]):
+    """Persons that are built when they are asked for, so that a large data set takes the memory of its arrays alone.
+
+    Args:
+        rows: int64 (N,), what ``build`` is called with for each person.
+        build: makes a person; what is wrong with its data must have been found before.
+    """
+
+    def __init__(self, rows: np.ndarray, build: Callable[[int], Person]) -> None:
+        self.rows, self.build = rows, build
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Person: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyPersons: ...
+    def __getitem__(self, index: int | slice) -> Person | LazyPersons:
+        if isinstance(index, slice):
+            return self.picked(np.arange(len(self))[index])
+        return self.build(int(self.rows[index]))
+
+    def picked(self, indices: Sequence[int] | np.ndarray) -> LazyPersons:
+        """Return the persons at some places of this sequence."""
+        return LazyPersons(self.rows[np.asarray(indices, np.int64)], self.build)
+
+
+def frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Return a read-only copy: persons are shared by metrics and loaders, and no one may change them."""
     array: np.ndarray = np.array(values, dtype=dtype)
     array.flags.writeable = False
@@ -145,8 +175,8 @@ def _frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
 
 
 def _frozen_pose(pose: Pose3D) -> Pose3D:
-    intrinsics = None if pose.intrinsics is None else _frozen(pose.intrinsics, np.float64)
-    return replace(pose, joints=_frozen(pose.joints), intrinsics=intrinsics)
+    intrinsics = None if pose.intrinsics is None else frozen(pose.intrinsics, np.float64)
+    return replace(pose, joints=frozen(pose.joints), intrinsics=intrinsics)
 
 
 def read_photo(source: Any, index: int, *, pixel_limit: int = images.PIXEL_LIMIT) -> np.ndarray:
@@ -198,9 +228,14 @@ def resolve_under(root: Path, name: str, listed_in: Path) -> Path:
 def missing_images(persons: Sequence[Person]) -> list[int]:
     """Return the indices of persons whose photograph is not on disk; every folder is listed once."""
     listed: dict[Path, set[str]] = {}
-    for folder in {entry.image.parent for entry in persons}:
-        listed[folder] = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
-    return [index for index, entry in enumerate(persons) if entry.image.name not in listed[entry.image.parent]]
+    absent = []
+    for index, image in enumerate(entry.image for entry in persons):
+        folder = image.parent
+        if folder not in listed:
+            listed[folder] = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+        if image.name not in listed[folder]:
+            absent.append(index)
+    return absent
 
 
 def not_finite(persons: Sequence[Person]) -> list[int]:
@@ -223,15 +258,18 @@ def labelled(entry: Person) -> int:
     return int(np.count_nonzero(entry.visibility))
 
 
-def finish(name: str, root: Path, persons: list[Person], *, minimum_joints: int, on_missing: str) -> list[Person]:
+Persons = TypeVar("Persons", list[Person], LazyPersons)
+
+
+def finish(name: str, root: Path, persons: Persons, *, minimum_joints: int, on_missing: str) -> Persons:
     """Hold raw persons to the rules of training: enough joints, finite coordinates, photographs on disk.
 
     ``minimum_joints`` drops persons with fewer labelled joints. ``on_missing``: "error" raises
-    ``FileNotFoundError`` when a photograph is absent, "drop" leaves such persons out. Raises ``ValueError``
-    for non-finite coordinates, for a scale of 0 or less and when nobody is left.
+    ``FileNotFoundError`` when a photograph is absent, "drop" leaves such persons out, unless that leaves nobody. Raises
+    ``ValueError`` for non-finite coordinates, for a scale of 0 or less and when nobody has enough joints.
     """
     _checks.choice("missing_images", on_missing, ("error", "drop"))
-    persons = [entry for entry in persons if labelled(entry) >= minimum_joints]
+    persons = _picked(persons, [index for index, entry in enumerate(persons) if labelled(entry) >= minimum_joints])
     persons = _with_images(name, root, persons, on_missing)
     for index in not_finite(persons)[:1]:
         entry = persons[index]
@@ -250,9 +288,21 @@ def finish(name: str, root: Path, persons: list[Person], *, minimum_joints: int,
     return persons
 
 
-def _with_images(name: str, root: Path, persons: list[Person], on_missing: str) -> list[Person]:
+def _picked(persons: Persons, indices: Sequence[int]) -> Persons:
+    if isinstance(persons, LazyPersons):
+        return persons.picked(indices)
+    return [persons[index] for index in indices]
+
+
+def _with_images(name: str, root: Path, persons: Persons, on_missing: str) -> Persons:
     """Drop, or refuse, persons without a photograph."""
     absent = missing_images(persons)
+    if absent and len(absent) == len(persons) and on_missing == "drop":
+        raise FileNotFoundError(
+            f"{name}: none of the {len({entry.image for entry in persons}):,} images found, expected under "
+            f"{persons[0].image.parent}; add them, or name the folder that holds them (see fastpose data check {name} "
+            f"{root})"
+        )
     if absent and on_missing == "error":
         photos, gone = {entry.image for entry in persons}, {persons[index].image for index in absent}
         first = persons[absent[0]].image
@@ -260,8 +310,8 @@ def _with_images(name: str, root: Path, persons: list[Person], on_missing: str) 
             f"{name}: {len(photos) - len(gone):,} of {len(photos):,} images found under {first.parent}; first missing: "
             f"{first.name}; add them or pass missing_images=drop (see fastpose data check {name} {root})"
         )
-    gone_indices = set(absent)
-    return [entry for index, entry in enumerate(persons) if index not in gone_indices]
+    left_out = set(absent)
+    return _picked(persons, [index for index in range(len(persons)) if index not in left_out]) if absent else persons
 
 
 def existing(name: str, path: Path, what: str) -> Path:

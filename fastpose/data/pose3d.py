@@ -13,6 +13,7 @@ import numpy as np
 
 from fastpose import _checks
 from fastpose.skeletons import MPII, MPII_BONES, Skeleton
+from fastpose.skeletons import bone_sum as bone_sum
 
 if TYPE_CHECKING:
     from fastpose.data.person import Person
@@ -74,12 +75,6 @@ def project(joints: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
             f"joints: expected all in front of the camera (z > 0), got z = {points[..., 2].min():g}; move them away"
         )
     return points[..., :2] / points[..., 2:]
-
-
-def bone_sum(joints: np.ndarray, bones: Bones = MPII_BONES) -> np.ndarray:
-    """Return the summed length (...,) of ``bones`` of joints (..., K, D), in the unit of the joints."""
-    first, second = np.array(bones).T
-    return np.linalg.norm(joints[..., first, :] - joints[..., second, :], axis=-1).sum(-1)
 
 
 def pixels_per_mm(keypoints: np.ndarray, joints: np.ndarray, bones: Bones = MPII_BONES) -> float:

@@ -36,7 +36,8 @@ def write(
     """Write the sources of splits into a new folder, which ``data.create("h36m", out)`` reads; return images by split.
 
     The folder appears when all is written. An annotation holds imgname, center, scale, part (N, 17, 3) in pixels,
-    S (N, 17, 4) in metres of the camera frame, and besides mmpose's own intrinsics (N, 3, 3) and visibility (N, 17).
+    S (N, 17, 4) in metres of the camera frame, and besides mmpose's own intrinsics (N, 3, 3), which tell the reader
+    that it is a rendered one, visibility (N, 17), and the names subject, action, camera and clip (N,).
 
     Args:
         out: the folder, which must not exist.
@@ -46,6 +47,7 @@ def write(
 
     Raises:
         ValueError: ``out`` exists, a source has another skeleton, or a clip cannot be drawn.
+        OSError: the folder cannot be written.
     """
     out = Path(out)
     check_new(out)
@@ -53,12 +55,13 @@ def write(
         if source.skeleton != skeletons.H36M:
             raise ValueError(f"sources: expected persons with skeleton 'h36m', got {source.skeleton.name!r}")
     rows = {split: chosen(source, count, source.seed) for split, source in sources.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         for split, source in sources.items():
             _write_split(part, ANNOTATIONS[split], source, rows[split], report)
         os.replace(part, out)
+    except OSError as error:
+        raise OSError(f"{out}: could not be written ({error.strerror or error}); name another folder") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {split: len(indices) for split, indices in rows.items()}
@@ -76,7 +79,7 @@ def _write_split(
     seen = []
     for index in rows:
         rendering = source.render(index)
-        write_png(folder / "images" / f"{source.persons[index].image}.png", rendering.image)
+        write_png(folder / "images" / f"{source.picture_name(index)}.png", rendering.image)
         seen.append(_with_spine(rendering.visibility))
         report(1)
     arrays = _arrays(source, rows) | {"visibility": np.stack(seen)}
@@ -84,19 +87,23 @@ def _write_split(
 
 
 def _arrays(source: RenderedMocap, rows: list[int]) -> dict[str, np.ndarray]:
-    """Return mmpose's arrays and the intrinsics."""
+    """Return mmpose's arrays, and what is known besides."""
     persons = [source.persons[index] for index in rows]
     poses = [person.pose3d for person in persons if person.pose3d is not None]
     joints = np.stack([pose.joints for pose in poses]).astype(np.float64) / 1000
     points = np.stack([person.keypoints for person in persons]).astype(np.float64)
     ones = np.ones((*joints.shape[:2], 1))
     return {
-        "imgname": np.array([f"{person.image.as_posix()}.png" for person in persons]),
+        "imgname": np.array([f"{source.picture_name(index)}.png" for index in rows]),
         "center": np.stack([person.center for person in persons]).astype(np.float64),
         "scale": np.array([person.scale for person in persons]),
         "part": np.concatenate([points, ones], axis=2),
         "S": np.concatenate([joints, ones], axis=2),
         "intrinsics": np.stack([np.asarray(pose.intrinsics) for pose in poses]),
+        "subject": np.array([pose.subject for pose in poses]),
+        "action": np.array([pose.action for pose in poses]),
+        "camera": np.array([pose.camera for pose in poses]),
+        "clip": np.array([pose.clip for pose in poses]),
     }
 
 

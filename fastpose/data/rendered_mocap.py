@@ -6,70 +6,43 @@ Nothing of a rendered picture comes from a photograph. Camera frame: x right, y 
 from __future__ import annotations
 
 import hashlib
+import numbers
 import os
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from fastpose import _checks, skeletons
 from fastpose.data import bodies, images, motion
-from fastpose.data.keypoint_dataset import checked_size
+from fastpose.data.cameras import FLESH, Cameras, Views, generator, look_at
+from fastpose.data.motion.asf_amc import FPS
+from fastpose.data.motion.clips import check_positive
 from fastpose.data.person import Person, person
 from fastpose.data.pose3d import Pose3D
 
-SIZE = (256, 256)
-# From the joints to what is drawn of hands, feet and hair, millimetres.
-_FLESH = 110.0
+SIZE, CAMERAS = (256, 256), Cameras()
+# The longest side of a photograph: one of this size takes some 2 GB while it is drawn.
+_LONGEST = 4096
 # The crop's side over the body's longer side, as the other sources have it.
 _MARGIN = 1.25
-# MPII's joints among the 17 of Human3.6M, which has its spine besides.
-_H36M_TO_MPII = [skeletons.H36M.index("neck" if name == "upper_neck" else name) for name in skeletons.MPII.joints]
+# Where MPII's joints are among the 17 of Human3.6M, which has its spine besides.
+H36M_TO_MPII = [skeletons.H36M.index("neck" if name == "upper_neck" else name) for name in skeletons.MPII.joints]
 # The nearest that a joint may come to the camera, millimetres.
 _NEAREST = 500.0
-
-
-@dataclass(frozen=True)
-class Cameras:
-    """What random cameras are drawn from, uniformly; azimuth is free.
-
-    Attributes:
-        elevation: degrees above the horizon from which the person is seen.
-        distance: metres to the middle of the person.
-        roll: degrees to either side.
-        fill: share of the picture that the person takes.
-        shift: largest offset of the person from the picture's middle, as a share of its side.
-        height: factor of the person's size.
-    """
-
-    elevation: tuple[float, float] = (-10.0, 40.0)
-    distance: tuple[float, float] = (3.0, 7.0)
-    roll: float = 5.0
-    fill: tuple[float, float] = (0.58, 0.75)
-    shift: float = 0.04
-    height: tuple[float, float] = (0.9, 1.1)
-
-
-class _Views(NamedTuple):
-    """The pictures of one clip: joints float32 (N, 17, 3), intrinsics (N, 3, 3), frame and view number (N,)."""
-
-    joints: np.ndarray
-    intrinsics: np.ndarray
-    frame: np.ndarray
-    view: np.ndarray
 
 
 class RenderedMocap:
     """Poses of recorded motion photographed by random cameras.
 
-    ``persons[i].image`` is a name such as ``02_01/000120-v0`` (clip, frame, view) and no file; ``photo(i)`` draws the
-    picture. Camera, clothes, light and background of a picture depend on seed, clip, frame and view alone, so that
-    splits differ by their clips and by nothing else. Every joint is marked visible, since occlusion is known only once
-    the body stands: ``visibility(i)`` tells it.
+    ``persons[i].image`` is a name such as ``/mocap/02_01.amc#02_01/000120-v0`` (motion file without links, clip, frame
+    of the recording, view) and no file; ``photo(i)`` draws the picture. Camera, clothes, light and background of a
+    picture depend on seed, clip, frame and view alone, so that splits differ by their clips and by nothing else. Every
+    joint is marked visible, since occlusion is known only once the body stands: ``visibility(i)`` tells it.
 
     Args:
         root: a motion file (.amc, .bvh, .npz), or a folder with some at any depth.
@@ -84,6 +57,8 @@ class RenderedMocap:
         validation_clips: names of the clips for validation instead.
         cameras: the ranges of random cameras.
         cache: folder that keeps the photographs once drawn; "" draws each anew.
+        unit: unit of length of .amc and .bvh files, one of ``motion.UNITS``; "auto" tells it by the person's size.
+        recorded_fps: rate of recording of .amc files, which do not tell it.
 
     Raises:
         FileNotFoundError: no motion under ``root``.
@@ -102,38 +77,43 @@ class RenderedMocap:
         skeleton: str = "mpii",
         holdout_every: int = 5,
         validation_clips: Sequence[str] = (),
-        cameras: Cameras = Cameras(),
+        cameras: Cameras = CAMERAS,
         cache: str | Path = "",
+        unit: str = "auto",
+        recorded_fps: float = FPS,
     ):
         _checks.choice("split", split, ("train", "val", "all"))
         _checks.choice("skeleton", skeleton, ("mpii", "h36m"))
-        _check_positive(fps=fps, views=views)
-        self.name, self.split, self.seed = "mocap", split, seed
+        _checks.choice("unit", unit, ("auto", *motion.UNITS))
+        check_positive("fps", fps)
+        views = _whole("views", views, 1)
+        self.name, self.split, self.seed = "mocap", split, _whole("seed", seed, 0)
         self.skeleton = skeletons.get(skeleton)
         self.scored_joints = tuple(range(len(self.skeleton)))
-        self.size = checked_size("size", size)
+        self.size = _size(size)
         self._cache = Path(os.path.expanduser(cache)) if str(cache) else None
         self.persons: list[Person] = []
         for label, clip in chosen_clips(Path(root), split, holdout_every, validation_clips):
-            self._add(label, clip.read(), fps, views, cameras)
+            read = clip.read(unit=unit, recorded_fps=recorded_fps)
+            self._add(label, _place(clip), read, fps, views, cameras)
 
     def __len__(self) -> int:
         return len(self.persons)
 
-    def _add(self, label: str, clip: motion.Motion, fps: float, views: int, cameras: Cameras) -> None:
+    def _add(self, label: str, place: str, clip: motion.Motion, fps: float, views: int, cameras: Cameras) -> None:
         """Append the persons of one clip."""
         joints = 1000 * motion.to_skeleton(clip, "h36m").astype(np.float64)
         step = max(1, round(clip.fps / fps))
-        seen = _look_at(joints, step, views, (self.seed, _number(label)), cameras, self.size)
+        seen = look_at(joints, step, views, (self.seed, _number(label)), cameras, self.size)
         nearest = float(seen.joints[..., 2].min())
-        if nearest < _NEAREST:
+        if not nearest >= _NEAREST:
             raise ValueError(
                 f"mocap: clip {label}: a joint is {nearest:.0f} mm from the camera, expected {_NEAREST:g} or more; "
-                "is the motion in metres? else take cameras farther away"
+                "is the motion in metres (unit)? else take cameras farther away"
             )
         if self.skeleton == skeletons.MPII:
-            seen = seen._replace(joints=seen.joints[:, _H36M_TO_MPII])
-        self.persons += _persons(label, clip.action, seen, first=len(self.persons))
+            seen = seen._replace(joints=seen.joints[:, H36M_TO_MPII])
+        self.persons += _persons(label, place, clip.action, seen, first=len(self.persons))
 
     def photo(self, index: int) -> np.ndarray:
         """Return the photograph of a person, uint8 (H, W, 3) RGB: the same for the same seed, clip, frame and view."""
@@ -146,7 +126,12 @@ class RenderedMocap:
             except ValueError:  # left behind by a full disk: drawn anew below
                 pass
         picture = self.render(index).image
-        write_png(path, picture)
+        try:
+            write_png(path, picture)
+        except OSError as error:
+            raise OSError(
+                f"cache: {self._cache} could not be written ({error.strerror or error}); name another folder, or none"
+            ) from error
         return picture
 
     def render(self, index: int) -> bodies.Rendering:
@@ -164,18 +149,24 @@ class RenderedMocap:
         pose = self.persons[index].pose3d
         assert pose is not None
         assert pose.intrinsics is not None
-        joints = pose.joints if self.skeleton == skeletons.MPII else pose.joints[_H36M_TO_MPII]
+        joints = pose.joints if self.skeleton == skeletons.MPII else pose.joints[H36M_TO_MPII]
         return joints, pose.intrinsics
+
+    def picture_name(self, index: int) -> str:
+        """Return what a picture is called within its source, such as "02_01/000120-v0": clip, frame and view."""
+        entry = self.persons[index]
+        assert entry.pose3d is not None
+        return f"{entry.pose3d.clip}/{entry.image.name}"
 
     def _appearance(self, index: int) -> np.random.Generator:
         """Random numbers of one picture."""
-        return _generator(self.seed, _number(str(self.persons[index].image)), 1)
+        return generator(self.seed, _number(self.picture_name(index)), 1)
 
     def _cached(self, index: int) -> Path:
         """Return where a picture is kept: its name tells everything that it depends on."""
         assert self._cache is not None
         joints, intrinsics = self._pose(index)
-        told = f"{bodies.VERSION} {self.seed} {self.size} {self.persons[index].image.as_posix()}".encode()
+        told = f"{bodies.VERSION} {self.seed} {self.size} {self.picture_name(index)}".encode()
         name = hashlib.sha256(told + joints.tobytes() + intrinsics.tobytes()).hexdigest()[:32]
         return self._cache / name[:2] / f"{name}.png"
 
@@ -184,7 +175,7 @@ SAMPLE_HELD_OUT = ("02_03", "02_04", "03_01")
 
 
 class SampleMocap(RenderedMocap):
-    """The bundled clips of the CMU Graphics Lab's database as ``RenderedMocap``; its options without ``root``.
+    """The bundled clips of the CMU Graphics Lab's database as ``RenderedMocap``; its options but those of files.
 
     A run, a jump and a walk over uneven ground are for validation unless other clips are named.
     """
@@ -199,7 +190,7 @@ class SampleMocap(RenderedMocap):
         seed: int = 0,
         skeleton: str = "mpii",
         validation_clips: Sequence[str] = SAMPLE_HELD_OUT,
-        cameras: Cameras = Cameras(),
+        cameras: Cameras = CAMERAS,
         cache: str | Path = "",
     ):
         super().__init__(
@@ -221,6 +212,9 @@ def chosen_clips(
     root: Path, split: str, holdout_every: int = 5, validation_clips: Sequence[str] = ()
 ) -> list[tuple[str, motion.Clip]]:
     """Return the clips of a split with labels that are unlike each other, sorted; see ``RenderedMocap``."""
+    if isinstance(validation_clips, str):
+        raise ValueError(f"validation_clips: expected names such as [02_03], got {validation_clips!r}")
+    _whole("holdout_every", holdout_every, 2)
     try:
         found = sorted(motion.find(root), key=lambda clip: (clip.name, str(clip.path)))
     except FileNotFoundError as error:
@@ -246,8 +240,6 @@ def _held_out(root: Path, names: list[str], every: int, chosen: Sequence[str]) -
             raise ValueError(f"validation_clips: {root}: " + _checks.unknown("clip", name, names))
     if chosen:
         return set(chosen)
-    if every < 2:
-        raise ValueError(f"holdout_every: expected 2 or more, got {every}")
     return set(names[every - 1 :: every] or names[1:][-1:])
 
 
@@ -262,96 +254,46 @@ def _labels(clips: Iterable[motion.Clip]) -> list[str]:
     return labels
 
 
+def _place(clip: motion.Clip) -> str:
+    """Return where a clip is, the same by whatever path it was found and unlike that of every other one."""
+    return f"{clip.path.resolve()}#{quote(clip.name, safe='')}"
+
+
 def _number(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def _generator(*seeds: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds)))
+def _whole(argument: str, value: Any, least: int) -> int:
+    """Return a whole number; ``ValueError`` when it is none, or below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{argument}: expected a whole number from {least}, got {value!r}")
+    return int(value)
 
 
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
+def _size(size: Any) -> tuple[int, int]:
+    """Return a size (H, W); ``ValueError`` unless both are whole numbers that a picture can have."""
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size,)
+    whole = all(isinstance(side, numbers.Integral) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or not all(1 <= side <= _LONGEST for side in sides):
+        raise ValueError(f"size: expected (H, W), whole numbers of at least 1 and at most {_LONGEST}, got {size!r}")
+    return int(sides[0]), int(sides[1])
 
 
-def _look_at(
-    joints: np.ndarray,
-    step: int,
-    views: int,
-    seeds: tuple[int, int],
-    cameras: Cameras,
-    size: tuple[int, int],
-) -> _Views:
-    """Photograph every ``step``-th pose of (T, 17, 3), world millimetres, Y up, by ``views`` random cameras."""
-    frames = np.arange(0, len(joints), step)
-    # Drawn for all frames, so that a frame has its camera whatever the frame rate.
-    draws = np.stack([_generator(*seeds, view).random((len(joints), 8))[frames] for view in range(views)], axis=1)
-    draws = draws.reshape(-1, 8)  # frame by frame, the views of each together
-    world = joints[np.repeat(frames, views)]
-    seen, focal = _photograph(world, draws, cameras, size)
-    intrinsics = np.zeros((len(seen), 3, 3))
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
-    intrinsics[:, :2, 2], intrinsics[:, 2, 2] = ((size[1] - 1) / 2, (size[0] - 1) / 2), 1
-    return _Views(seen.astype(np.float32), intrinsics, np.repeat(frames, views), np.tile(np.arange(views), len(frames)))
-
-
-def _photograph(
-    world: np.ndarray, draws: np.ndarray, cameras: Cameras, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return joints in the camera frame (N, 17, 3) and focal lengths in pixels (N,)."""
-
-    def between(column: int, ends: tuple[float, float]) -> np.ndarray:
-        return np.asarray(ends[0] + (ends[1] - ends[0]) * draws[:, column])
-
-    distance = 1000 * between(2, cameras.distance)
-    rotation = _rotation(2 * np.pi * draws[:, 0], between(1, cameras.elevation), between(3, (-1, 1)) * cameras.roll)
-    middle = (world.max(1, keepdims=True) + world.min(1, keepdims=True)) / 2
-    seen = np.einsum("nij,nkj->nki", rotation, (world - middle) * between(7, cameras.height)[:, None, None])
-    seen[..., 2] += distance[:, None]
-    for _ in range(3):  # moves the camera sideways until the person's picture is around the optical axis
-        low, high = _outline(seen)
-        seen[..., :2] -= ((low + high) / 2 * distance[:, None])[:, None]
-    low, high = _outline(seen)
-    share = between(4, cameras.fill)
-    flesh = 2 * _FLESH / distance[:, None]
-    focal = (share[:, None] * size[::-1] / (high - low + flesh)).min(1)
-    shift = np.stack([between(5, (-1, 1)), between(6, (-1, 1))], axis=1) * cameras.shift * size[::-1]
-    seen[..., :2] += (shift / focal[:, None] * distance[:, None])[:, None]
-    return seen, focal
-
-
-def _outline(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners (N, 2) of the joints' pictures at focal length 1."""
-    flat = seen[..., :2] / np.maximum(seen[..., 2:], 1.0)
-    return flat.min(1), flat.max(1)
-
-
-def _rotation(azimuth: np.ndarray, elevation: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Return the rotations world -> camera (N, 3, 3) of cameras that look at the origin; elevation, roll in degrees."""
-    rise, turn = np.deg2rad(elevation), np.deg2rad(roll)
-    forward = -np.stack([np.sin(azimuth) * np.cos(rise), np.sin(rise), np.cos(azimuth) * np.cos(rise)], axis=1)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    down = np.cross(forward, right)
-    cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-    return np.stack([cos * right + sin * down, cos * down - sin * right, forward], axis=1)
-
-
-def _persons(label: str, action: str, seen: _Views, *, first: int) -> list[Person]:
+def _persons(label: str, place: str, action: str, seen: Views, *, first: int) -> list[Person]:
     """Return the persons of a clip's pictures."""
     focal, centre = seen.intrinsics[:, 0, 0], seen.intrinsics[:, :2, 2]
     joints = seen.joints.astype(np.float64)
     points = joints[..., :2] / joints[..., 2:] * focal[:, None, None] + centre[:, None]  # (N, K, 2)
-    flesh = (_FLESH * focal / joints[..., 2].mean(1))[:, None]
-    low, high = points.min(1) - flesh, points.max(1) + flesh
+    # Of MPII's joints whatever the skeleton, so that crops are the same too.
+    body = slice(None) if joints.shape[1] == len(skeletons.MPII) else H36M_TO_MPII
+    flesh = (FLESH * focal / joints[:, body, 2].mean(1))[:, None]
+    low, high = points[:, body].min(1) - flesh, points[:, body].max(1) + flesh
     boxes = np.concatenate([low, high - low], axis=1)
     middle, scale = (low + high) / 2, _MARGIN * (high - low).max(1) / 200.0
     subject, seen_all = label.partition("_")[0], np.full(points.shape[1], 2, np.uint8)
     return [
         person(
-            Path(f"{label}/{seen.frame[row]:06d}-v{seen.view[row]}"),
+            Path(f"{place}/{seen.frame[row]:06d}-v{seen.view[row]}"),
             points[row],
             seen_all,
             middle[row],

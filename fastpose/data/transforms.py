@@ -85,6 +85,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         Augmentation("sagan_released", "normal", 0.25, "normal", 30.0, 0.4, 0.5, (0.8, 1.2)),
         # Stacked hourglass: scale as a power of two, stronger colour gain.
         Augmentation("newell", "power", 0.25, "normal", 30.0, 0.4, 0.5, (0.6, 1.4)),
+        # System 002, the backbone's released code: that of the hourglass, but colours are only made darker.
+        Augmentation("zhou", "power", 0.25, "normal", 30.0, 0.4, 0.5, (0.6, 1.0)),
         # pytorch-pose: as released, but six samples in ten rotated.
         Augmentation("pytorch_pose", "normal", 0.25, "normal", 30.0, 0.6, 0.5, (0.8, 1.2)),
     )

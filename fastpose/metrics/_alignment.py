@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastpose import _checks
 from fastpose.metrics._arrays import ArrayLike, as_double, as_mask, same_shape
-from fastpose.skeletons import MPII, MPII_BONES
+from fastpose.skeletons import MPII, bone_sum
 
 PELVIS, THORAX, UPPER_NECK = (MPII.index(joint) for joint in ("pelvis", "thorax", "upper_neck"))
 
@@ -46,10 +46,12 @@ def finite(argument: str, poses: Tensor, used: Tensor) -> None:
         )
 
 
-def bone_sum(poses: Tensor, bones: tuple[tuple[int, int], ...] = MPII_BONES) -> Tensor:
-    """Return the summed length (N,) of the bones of (N, K, 3), in the unit of the joints."""
-    first, second = torch.tensor(bones).T
-    return torch.linalg.vector_norm(poses[:, first] - poses[:, second], dim=-1).sum(-1)
+def positive(argument: str, length: Tensor | float) -> None:
+    """Raise unless each length is a positive finite number of mm."""
+    lengths = torch.as_tensor(length, dtype=torch.float64)
+    wrong = ~((lengths > 0) & lengths.isfinite())
+    if wrong.any():
+        raise ValueError(f"{argument}: expected mm > 0, got {float(lengths[wrong].flatten()[0]):g}")
 
 
 def scaled(poses: Tensor, length: Tensor | float) -> Tensor:
@@ -86,11 +88,14 @@ def align(
     if how == "root_depth":
         shift = shift * shift.new_tensor([0, 0, 1])
     ready = ready + shift
-    return _between(ready) if how == "zhou" else ready
+    return thorax_between(ready) if how == "zhou" else ready
 
 
-def _between(poses: Tensor) -> Tensor:
-    """Return MPII poses whose thorax lies halfway from pelvis to upper neck: Human3.6M's joint there is the spine."""
+def thorax_between(poses: Tensor) -> Tensor:
+    """Return MPII poses (N, 16, 3) whose thorax is put halfway from pelvis to upper neck, as the backbone's code does.
+
+    Human3.6M's joint in that place is the spine.
+    """
     middle = (poses[:, PELVIS] + poses[:, UPPER_NECK]) / 2
     return torch.cat((poses[:, :THORAX], middle[:, None], poses[:, THORAX + 1 :]), dim=1)
 

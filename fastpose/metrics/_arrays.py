@@ -12,7 +12,7 @@ from torch import Tensor
 ArrayLike: TypeAlias = Tensor | np.ndarray | Sequence
 
 
-def as_double(argument: str, value: ArrayLike) -> Tensor:
+def as_double(argument: str, value: ArrayLike | float) -> Tensor:
     """Return ``value`` as a float64 CPU tensor; ``TypeError`` when it holds no numbers."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", torch.float64)
@@ -40,7 +40,7 @@ def as_mask(argument: str, value: ArrayLike | None, shape: tuple[int, ...]) -> T
     return mask > 0  # NaN compares false: not labelled
 
 
-def as_lengths(argument: str, value: ArrayLike, count: int) -> Tensor:
+def as_lengths(argument: str, value: ArrayLike | float, count: int) -> Tensor:
     """Return one float64 length per person, (N,); a single number serves all persons."""
     lengths = as_double(argument, value)
     if lengths.dim() == 0:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fastpose import _checks, skeletons
-from fastpose.metrics import _alignment, _ranks, _tally
+from fastpose.metrics import _alignment, _ranks
 from fastpose.metrics._alignment import RELEASED_BONE_SUM
 from fastpose.metrics._arrays import ArrayLike
 from fastpose.metrics._tally import Tally
@@ -24,12 +25,15 @@ MPJPE_NAMES = {
     "zhou": "MPJPE (Zhou)",
 }
 """Name of the protocol by its alignment."""
+BONE_SUM_NAME = "MPJPE (bone sum)"
+"""Name of the alignment "zhou" where it is not all of that protocol."""
 
 AVERAGES = ("samples", "actions")
 
 LIMBS = {"U.Arms": "elbow", "L.Arms": "wrist", "U.Legs": "knee", "L.Legs": "ankle"}
 """Rows of system 002's table 2 and the joint, left and right, at the far end of each; the paper only names them."""
 
+_UNIT = 2.0**-20  # mm; errors of 4.4 million kilometres together fit
 _CHUNK = 4096  # persons whose errors are spread over actions or thresholds at a time
 
 _SENTENCES = {
@@ -39,7 +43,7 @@ _SENTENCES = {
     "similarity": "after the best rotation, shift and scale of each pose, no reflection (protocol 2, usual)",
     "rigid": "after the best rotation and shift of each pose, no scale, no reflection (protocol 2, as printed)",
     "zhou": "after 14 bones are scaled to {length:g} mm together, pelvis is put on pelvis and the thorax put between "
-    "pelvis and upper neck (system 002, its backbone's code)",
+    "pelvis and upper neck (as system 002's backbone aligns)",
 }
 _GROUPS = {
     "head": ("head_top",),
@@ -70,9 +74,10 @@ def joint_errors(
         bone_sum: length of the 14 bones together for "zhou".
 
     Raises:
-        ValueError: shapes differ, or a labelled joint of a counted person is not finite.
+        ValueError: shapes differ, a labelled joint of a counted person is not finite, or a bone sum is no length.
     """
     _checks.choice("align", align, _alignment.ALIGNMENTS)
+    _alignment.positive("bone_sum", bone_sum)
     if align == "zhou" and skeleton != MPII:
         raise ValueError(f"align: 'zhou' is defined for the 16 joints of mpii, got {skeleton.name!r}; convert first")
     predicted, truth, used = _alignment.pair(prediction, target, visibility, len(skeleton))
@@ -98,7 +103,7 @@ class MPJPEAccumulator:
         skeleton: joints of the poses.
         bone_sum: length of the 14 bones together for "zhou".
 
-    Sums are whole multiples of 2^-32 mm, so that batches, merges and ranks in any order give the same digits.
+    Sums are whole multiples of 2^-20 mm, so that batches, merges and ranks in any order give the same digits.
     """
 
     def __init__(
@@ -112,12 +117,19 @@ class MPJPEAccumulator:
     ) -> None:
         _checks.choice("align", align, _alignment.ALIGNMENTS)
         _checks.choice("average", average, AVERAGES)
+        _alignment.positive("bone_sum", bone_sum)
         self.align, self.average, self.bone_sum = align, average, float(bone_sum)
         self.actions = _distinct(actions)
         self.skeleton = skeletons.get(skeleton) if isinstance(skeleton, str) else skeleton
         if average == "actions" and not self.actions:
             raise ValueError("average: 'actions' needs the actions' names, got none; name them, or average 'samples'")
         self.reset()
+
+    @property
+    def name(self) -> str:
+        """Name of the protocol; with another bone sum than the released one "zhou" is but a "MPJPE (bone sum)"."""
+        other = self.align == "zhou" and self.bone_sum != RELEASED_BONE_SUM
+        return BONE_SUM_NAME if other else MPJPE_NAMES[self.align]
 
     @property
     def protocol(self) -> str:
@@ -128,8 +140,11 @@ class MPJPEAccumulator:
 
     def reset(self) -> None:
         """Forget all batches."""
-        self._tally = Tally(max(1, len(self.actions)) * len(self.skeleton))
+        self._tally = self._empty()
         self._persons = torch.zeros(2, dtype=torch.int64)  # seen, left out
+
+    def _empty(self) -> Tally:
+        return Tally(max(1, len(self.actions)) * len(self.skeleton), _UNIT)
 
     def update(
         self,
@@ -138,15 +153,19 @@ class MPJPEAccumulator:
         visibility: ArrayLike | None = None,
         actions: Sequence[str] | None = None,
     ) -> None:
-        """Add a batch; arguments as :func:`joint_errors`, and one action per person. A failed batch adds nothing."""
+        """Add a batch; arguments as :func:`joint_errors`, and one action per person. A failed batch adds nothing.
+
+        Raises ``ValueError`` as there, and for errors of 4.4 million kilometres together under one action and joint.
+        """
         errors = joint_errors(
             prediction, target, visibility, align=self.align, skeleton=self.skeleton, bone_sum=self.bone_sum
         )  # (N, K)
-        rows = _rows(self.actions, actions, len(errors))
+        rows, added = _rows(self.actions, actions, len(errors)), self._empty()
         for some in torch.arange(len(errors)).split(_CHUNK):
             columns = torch.full((len(some), max(1, len(self.actions)), errors.shape[1]), torch.nan).double()
             columns[torch.arange(len(some)), rows[some]] = errors[some]
-            self._tally.add(columns.flatten(1))  # (n, A * K)
+            added.add(columns.flatten(1))  # (n, A * K)
+        self._tally.merge(added)
         self._persons = self._persons + torch.tensor([len(errors), int(errors.isnan().all(1).sum())])
 
     def state(self) -> dict[str, Tensor]:
@@ -156,7 +175,7 @@ class MPJPEAccumulator:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Replace the tallies by those of :meth:`state`; ``ValueError`` when they do not fit."""
-        fitting = _fitting(state, self.state(), MPJPE_NAMES[self.align])
+        fitting = _fitting(state, self.state(), self.name)
         self._tally.sums, self._tally.counts, self._persons = fitting
 
     def merge(self, other: MPJPEAccumulator) -> None:
@@ -179,11 +198,10 @@ class MPJPEAccumulator:
 
         ``details["rows"]`` holds the limbs of table 2 and the actions; ``details["averages"]`` both means.
         """
-        name = MPJPE_NAMES[self.align]
         counts = self._tally.counts.view(-1, len(self.skeleton))  # (A, K)
-        totals = self._tally.sums.view_as(counts).double() / _tally._UNIT  # (A, K) in mm
+        totals = self._tally.totals().view_as(counts)  # (A, K) in mm
         if not int(counts.sum()):
-            raise ValueError(f"{name}: no labelled joint among {int(self._persons[0])} persons")
+            raise ValueError(f"{self.name}: no labelled joint among {int(self._persons[0])} persons")
         joints = _means(totals.sum(0), counts.sum(0), self.skeleton.joints)
         limbs = {row: _sides(self.skeleton, joint) for row, joint in LIMBS.items()}
         actions = _means(totals.sum(1), counts.sum(1), self.actions) if self.actions else {}
@@ -191,7 +209,7 @@ class MPJPEAccumulator:
         if actions:
             averages["over actions"] = sum(actions.values()) / len(actions)
         return Result(
-            name=name,
+            name=self.name,
             protocol=self.protocol,
             value=averages[f"over {self.average}"],
             count=int(counts.sum()),
@@ -228,9 +246,14 @@ class PCK3DAccumulator:
         actions: Sequence[str] = (),
         joints: Sequence[str] | None = None,
     ) -> None:
-        if not (threshold > 0 and step > 0 and maximum >= step):
+        if not (0 < threshold < math.inf and 0 < step <= maximum < math.inf):
             raise ValueError(
-                f"3DPCK: expected threshold > 0 and maximum >= step > 0 in mm, got {threshold}, {maximum} and {step}"
+                "3DPCK: expected finite mm, threshold > 0 and maximum >= step > 0, "
+                f"got {threshold}, {maximum} and {step}"
+            )
+        if not math.isclose(round(maximum / step) * step, maximum, rel_tol=1e-9):
+            raise ValueError(
+                f"3DPCK AUC: expected a maximum that is a multiple of the step of {step:g} mm, got {maximum:g}"
             )
         names = [name for group in _GROUPS.values() for name in group] if joints is None else joints
         self.joints = tuple(sorted(MPII.index(name) for name in names))

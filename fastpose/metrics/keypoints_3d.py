@@ -12,11 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastpose import _checks
+from fastpose import _checks, skeletons
 from fastpose.metrics import _alignment
 from fastpose.metrics._alignment import ALIGNMENTS as ALIGNMENTS
-from fastpose.metrics._alignment import RELEASED_BONE_SUM, as_poses
+from fastpose.metrics._alignment import PELVIS as PELVIS
+from fastpose.metrics._alignment import RELEASED_BONE_SUM as RELEASED_BONE_SUM
+from fastpose.metrics._alignment import as_poses
+from fastpose.metrics._alignment import thorax_between as thorax_between
 from fastpose.metrics._arrays import ArrayLike, as_double, as_lengths, as_points
+from fastpose.metrics.accumulate_3d import BONE_SUM_NAME as BONE_SUM_NAME
 from fastpose.metrics.accumulate_3d import MPJPE_NAMES as MPJPE_NAMES
 from fastpose.metrics.accumulate_3d import MPJPEAccumulator, PCK3DAccumulator
 from fastpose.metrics.accumulate_3d import joint_errors as joint_errors
@@ -25,6 +29,7 @@ from fastpose.skeletons import MPII, Skeleton
 
 _ROUNDS = 100  # of the search for a pose's own scale; each divides the rest of the error by ten and more
 _SETTLED = 1e-12
+_LEAST_SCALE = 0.1  # of that at the root: perspective moves it by half at most, and absurd depths ask for 0
 
 
 def mpjpe(
@@ -49,7 +54,8 @@ def mpjpe(
             "similarity": rotation, shift and scale of each pose, the usual protocol 2: "MPJPE #2 (similarity)";
             "rigid": rotation and shift, as system 002 prints protocol 2: "MPJPE #2 (rigid)";
             "zhou": 14 bones scaled to ``bone_sum``, pelvis on pelvis, the thorax between pelvis and upper neck, as the
-            backbone's code does with the joints of :func:`published_joints`: "MPJPE (Zhou)";
+            backbone's code does with the joints of :func:`published_joints`: "MPJPE (Zhou)", or with another sum
+            "MPJPE (bone sum)";
             "none": as given: "MPJPE".
         actions: what each of the N persons does; gives rows by action and their mean.
         average: "samples" (mean over joint x person) or "actions" (unweighted mean of the actions).
@@ -57,7 +63,7 @@ def mpjpe(
         bone_sum: for "zhou".
 
     Raises:
-        ValueError: shapes differ, a labelled joint is not finite, or nothing is labelled.
+        ValueError: shapes differ, a labelled joint is not finite, nothing is labelled, or a bone sum is no length.
     """
     accumulator = MPJPEAccumulator(
         align, actions=sorted(set(actions or ())), average=average, skeleton=skeleton, bone_sum=bone_sum
@@ -80,7 +86,7 @@ def pck_3d(
         prediction, target: (N, 16, 3) MPII joints in mm; 14 count, as in MPI-INF-3DHP's script.
         visibility: (N, 16), > 0 where the joint is labelled; None counts all.
         actions: what each person does; gives rows by activity.
-        threshold: in mm.
+        threshold: in mm, finite.
 
     Raises:
         ValueError: shapes differ, a labelled target is not finite, or nothing is labelled.
@@ -97,7 +103,10 @@ def auc_3d(
     maximum: float = 150.0,
     step: float = 5.0,
 ) -> Result:
-    """Mean of 3DPCK over the thresholds 0, ``step``, ..., ``maximum`` mm, in percent: "3DPCK AUC"; see `pck_3d`."""
+    """Mean of 3DPCK over the thresholds 0, ``step``, ..., ``maximum`` mm, in percent: "3DPCK AUC"; see `pck_3d`.
+
+    Raises ``ValueError`` as there, and for a maximum that is no multiple of the step.
+    """
     return _counted(prediction, target, visibility, actions, maximum=maximum, step=step).auc()
 
 
@@ -150,7 +159,7 @@ def published_joints(heatmaps: Tensor, depth: ArrayLike) -> Tensor:
     return torch.cat((cells, (depths[..., None] + 1) / 2 * side), dim=-1)
 
 
-def scale_to(poses: ArrayLike, bone_sum: ArrayLike) -> Tensor:
+def scale_to(poses: ArrayLike, bone_sum: ArrayLike | float) -> Tensor:
     """Return poses (N, 16, 3) in any unit, enlarged so that their 14 bones have ``bone_sum`` together, float64.
 
     So the backbone of system 002 recovers millimetres: 4296.99 for everybody, the mean of the training poses. A pose
@@ -161,11 +170,13 @@ def scale_to(poses: ArrayLike, bone_sum: ArrayLike) -> Tensor:
         bone_sum: (N,) or one number, in mm.
 
     Raises:
-        ValueError: shapes that do not fit, or a joint that is not finite.
+        ValueError: shapes that do not fit, a joint that is not finite, or a sum that is no length.
     """
     joints = as_poses("prediction", poses, len(MPII))
     _alignment.finite("prediction", joints, torch.ones(joints.shape[:2]).bool())
-    return _alignment.scaled(joints, as_lengths("bone_sum", bone_sum, len(joints)))
+    lengths = as_lengths("bone_sum", bone_sum, len(joints))
+    _alignment.positive("bone_sum", lengths)
+    return _alignment.scaled(joints, lengths)
 
 
 def back_project(
@@ -181,7 +192,7 @@ def back_project(
         scale: pixels per mm of ``depth``: focal length over ``root_depth`` ("root"), or that scale under which the 14
             bones of the resulting pose, seen along z, are as long as those of the photograph ("bone_sum": what
             training with that scale asks for, so that a perfect prediction has no error; "root" where they have no
-            extent).
+            extent; a tenth of "root" at least, which no pose comes near).
 
     Raises:
         ValueError: shapes that do not fit, a pelvis that is not in front of the camera, values that are not finite.
@@ -199,7 +210,8 @@ def back_project(
     focal = (cameras[:, 0, 0] + cameras[:, 1, 1]) / 2  # (N,)
     at_root = pixels = focal / distance  # (N,) pixels per mm
     for _ in range(_ROUNDS if scale == "bone_sum" else 0):
-        before, pixels = pixels, _seen_scale(points, _placed(points, behind, distance, cameras, pixels), at_root)
+        before, joints = pixels, _placed(points, behind, distance, cameras, pixels)
+        pixels = _seen_scale(points, joints, at_root).maximum(_LEAST_SCALE * at_root)
         if bool(((pixels - before).abs() <= _SETTLED * pixels).all()):
             break
     return _placed(points, behind, distance, cameras, pixels)
@@ -228,6 +240,6 @@ def _placed(points: Tensor, behind: Tensor, distance: Tensor, cameras: Tensor, p
 def _seen_scale(points: Tensor, joints: Tensor, otherwise: Tensor) -> Tensor:
     """Return the pixels per mm (N,) of a scaled-orthographic view: bones in the photograph over those seen along z."""
     flat = torch.cat((points, torch.zeros_like(points[..., :1])), -1)  # (N, K, 3)
-    shown, across = _alignment.bone_sum(flat), _alignment.bone_sum(joints * joints.new_tensor([1, 1, 0]))
+    shown, across = skeletons.bone_sum(flat), skeletons.bone_sum(joints * joints.new_tensor([1, 1, 0]))
     known = (shown > 0) & (across > 0)
     return torch.where(known, shown / torch.where(known, across, 1.0), otherwise)

@@ -232,9 +232,13 @@ class JointLimits:
     an elbow or knee goes depends on where the limb points (pose-conditioned limits, Akhter and Black 2015; cells in
     place of their half spaces are ours).
 
+    Cells make the border a seam: a direction is seen from its cell's middle, up to 12 degrees away. With the usual 256
+    cells and 20 degrees, one in eight of those 14 degrees from the only reference is out already, half of those at 20
+    degrees, and one in six at 25 degrees is still in; none beyond 44.
+
     Attributes:
         arm, leg: bool (C, C), whether an upper and a lower segment were seen in these cells, or near them.
-        tolerance: degrees within which a seen cell vouches for its neighbours.
+        tolerance: degrees within which a seen cell vouches for its neighbours, from middle to middle.
         poses: how many reference poses there were.
     """
 
@@ -288,9 +292,12 @@ def joint_limit_violations(poses: ArrayLike, limits: JointLimits) -> Result:
             reached = table.any(1)[upper]  # (N,)
             fine[f"{side}_{names[0]}"] = reached & whole
             fine[f"{side}_{names[1]}"] = (table[upper, lower] | ~reached) & whole
+    cells = len(limits.arm)
+    apart = np.rad2deg(np.sqrt(4 * np.pi / cells))
     sentence = (
-        f"limbs that point where none of {limits.poses:,} reference poses points within {limits.tolerance:g} degrees, "
-        "in the body's frame, the lower segment together with the upper; percent of shoulders, elbows, hips and knees"
+        f"limbs that point where none of {limits.poses:,} reference poses points within about {limits.tolerance:g} "
+        f"degrees (of {cells} cells, {apart:.0f} degrees apart), in the body's frame, the lower segment together with "
+        "the upper; percent of shoulders, elbows, hips and knees"
     )
     return _violations("joint-limit violations", sentence, fine)
 

@@ -53,13 +53,13 @@ class Result:
         """Return one JSON line without its line end."""
         return json.dumps(self.as_dict(), allow_nan=False, ensure_ascii=False)
 
-    def line(self) -> str:
-        """Return one printable line: name, value, count, rows and protocol."""
+    def line(self, *, protocol: bool = True) -> str:
+        """Return one printable line: name, value, count, rows and protocol, which may be left out."""
         rows = " ".join(f"{name} {value}" for name, value in zip(self.rows, _row_values(self.rows), strict=True))
         return (
             f"{self.name} {_numbers.text(self.value)} (n={self.count})"
             + (f"  {rows}" if rows else "")
-            + f"  [{self.protocol}]"
+            + (f"  [{self.protocol}]" if protocol else "")
         )
 
 

@@ -13,6 +13,9 @@ from torch import Tensor
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 """A regular expression over our key and what its matches become; a format's rules apply one after the other."""
 
+WEIGHTS, DIGITS = 4, 4
+"""A repeated part has no fewer weights, and its number no more digits."""
+
 Options = Mapping[str, Any]
 Weights = Mapping[str, Tensor]
 
@@ -25,7 +28,8 @@ class Format:
     where the caller says nothing, ``shown`` what the weights themselves say, ``only`` options in which all published
     weights agree although their keys do not show it. ``clean`` brings the spellings in which
     their keys are found to one; ``unused`` says of such a key that the network, as created, has no use for it. ``bgr``
-    is our key of the first convolution where the authors' images were blue first, their bytes over 256.
+    is our key of the first convolution where the authors' images were blue first, their bytes over 256, nothing
+    subtracted.
     """
 
     rules: Callable[[Options], Sequence[Rule]]
@@ -58,12 +62,17 @@ def renamed(published: Weights, name: Callable[[str], str]) -> dict[str, Tensor]
 
 def _count(published: Weights, pattern: str) -> int:
     """Return one more than the highest number that ``pattern`` finds in a key, 0 where it finds none."""
-    return max((int(found[1]) + 1 for key in published if (found := re.match(pattern, key))), default=0)
+    numbers = (found[1] for key in published if (found := re.match(pattern, key)))
+    return max((int(number) + 1 for number in numbers if len(number) <= DIGITS), default=0)
 
 
-def _positive(**counts: int) -> dict[str, int]:
-    """Return the counts that found something; what the weights do not show is left to the defaults."""
-    return {option: count for option, count in counts.items() if count > 0}
+def _positive(published: Weights, **counts: int) -> dict[str, int]:
+    """Return the counts that found something; what the weights do not show is left to the defaults.
+
+    So are counts of parts in parts for which the weights are too few: no file makes a network larger than itself.
+    """
+    shown = {option: count for option, count in counts.items() if count > 0}
+    return shown if math.prod(shown.values()) * WEIGHTS <= len(published) else {}
 
 
 def _shows_stem(key: str) -> Callable[[Weights], dict[str, Any]]:
@@ -200,7 +209,11 @@ def _pona_generator_shows(published: Weights) -> dict[str, Any]:
     sizes = _sizes(
         published, width=("model.stream1_down.1.weight", 0), pose_channels=("model.stream2_down.1.weight", 1)
     )
-    return {"norm": _pona_norm(published), **sizes, **_positive(blocks=_count(published, r"model\.att\.(\d+)\."))}
+    return {
+        "norm": _pona_norm(published),
+        **sizes,
+        **_positive(published, blocks=_count(published, r"model\.att\.(\d+)\.")),
+    }
 
 
 def _pona_block_shows(published: Weights) -> dict[str, Any]:
@@ -214,7 +227,7 @@ def _pona_critic_shows(published: Weights) -> dict[str, Any]:
         "norm": _pona_norm(published),
         "spectral_norm": spectral,
         **_sizes(published, width=(first, 0), in_channels=(first, 1)),
-        **_positive(blocks=_count(published, r"model\.(\d+)\.conv_block\.") - CRITIC_BLOCKS),
+        **_positive(published, blocks=_count(published, r"model\.(\d+)\.conv_block\.") - CRITIC_BLOCKS),
     }
 
 
@@ -237,7 +250,7 @@ def _multiscale_shows(published: Weights) -> dict[str, Any]:
     levels = _count(published, r"in1_down(\d+)\.") - 1
     return {
         **_sizes(published, width=(image, 0), image_channels=(image, 1), pose_channels=(pose, 1)),
-        **_positive(levels=levels),
+        **_positive(published, levels=levels),
     }
 
 
@@ -250,7 +263,8 @@ def _multiscale_unused(key: str, network: Any) -> bool:
 def _patches_show(published: Weights) -> dict[str, Any]:
     convolutions = sum(tensor.dim() == 4 for tensor in published.values())
     first = "layers.0.weight"
-    return {**_sizes(published, width=(first, 0), in_channels=(first, 1)), **_positive(layers=convolutions - 2)}
+    layers = {"layers": convolutions - 2} if convolutions > 2 else {}
+    return {**_sizes(published, width=(first, 0), in_channels=(first, 1)), **layers}
 
 
 def _hg3d(options: Options) -> Sequence[Rule]:
@@ -289,13 +303,14 @@ def _hg3d_shows(published: Weights) -> dict[str, Any]:
     places = _sizes(published, places=("reg.weight", 1)).get("places", 0) // (sizes.get("width") or 1)
     return {
         **sizes,
+        **({"image_size": 64 * math.isqrt(places)} if places else {}),
         **_positive(
+            published,
             stacks=_count(published, r"hourglass\.(\d+)\."),
             modules=_count(published, r"hourglass\.0\.up1_\.(\d+)\."),
             depth=nested + 1,
-            regressor_modules=_count(published, r"reg_\.(\d+)\.") // 4,
-            image_size=64 * math.isqrt(places),
         ),
+        **_positive(published, regressor_modules=_count(published, r"reg_\.(\d+)\.") // 4),
     }
 
 

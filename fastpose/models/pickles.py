@@ -24,8 +24,12 @@ from torch import Tensor
 START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first pickle: the number that marks a file as PyTorch's, before it wrote zip files."""
 VERSION = 1001
-DEEPEST, MOST, DIMENSIONS = 32, 100_000, 8
+DEEPEST, MOST, DIMENSIONS = 32, 20_000, 8
 """Levels of modules in modules, parts of a network, and sides of a tensor: hg3d's has 9, fewer than 10,000, and 4."""
+OPERATIONS = 2_000_000
+"""Operations of a pickle, each of which may lay down an object: hg3d's has fewer than 300,000."""
+LONGEST_KEY = 200
+"""Characters of a name, and of a weight's key: hg3d's have fewer than 100."""
 
 _TYPES = {
     "Half": torch.float16,
@@ -62,6 +66,7 @@ LONGEST = 500
 PARAMETER = "torch.nn.parameter Parameter"
 _VALUES = re.compile("(BIN)?INT[12]?|LONG1?|(BIN)?FLOAT|(SHORT_)?(BIN)?STRING|(BIN)?UNICODE")
 """Operations that lay down the number or string behind them."""
+_KEY = re.compile(r"[A-Za-z0-9_.]+")
 _PARTS = ("_parameters", "_buffers", "_modules")
 
 
@@ -118,8 +123,9 @@ def read_module_pickle(path: str | Path) -> dict[str, Tensor]:
     Read are the classes models.hg_3d.HourglassNet3D and Hourglass, models.layers.Residual.Residual, the layers of
     torch.nn in them, OrderedDict, set, tensors and parameters, strings in latin1; no code runs, none of the file's and
     none of these classes'. A state dict in such a file will do as well. Sizes are checked against the file's before
-    memory is taken. Raises ``FileNotFoundError``, and ``ValueError`` in one sentence for a file of another kind, a
-    truncated or damaged one, and one that names anything else.
+    memory is taken; operations, parts and names, which may be repeated at no cost to the file, have limits. Raises
+    ``FileNotFoundError``, and ``ValueError`` in one sentence for a file of another kind, a truncated or damaged one,
+    and one that names anything else.
     """
     path = Path(path)
     if not path.is_file():
@@ -130,9 +136,14 @@ def read_module_pickle(path: str | Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", DeprecationWarning)  # of odd backslashes, which no name that is read has
             return _read(data)
     except _Refused as error:
-        raise ValueError(f"checkpoint {path}: {' '.join(str(error).split())[:LONGEST]}") from None
+        raise ValueError(f"checkpoint {path}: {_line(error)}") from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError):
         raise ValueError(f"checkpoint {path}: is damaged or truncated at {len(data):,} bytes; fetch it again") from None
+
+
+def _line(error: _Refused) -> str:
+    """One short line that no terminal takes for more than text."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split())[:LONGEST])
 
 
 def _read(data: bytes) -> dict[str, Tensor]:
@@ -149,9 +160,14 @@ def _read(data: bytes) -> dict[str, Tensor]:
     content = machine.run()
     keys = _Machine(stream).run()
     storages = _storages(keys, machine.storages, data, stream.tell())
+    weights = dict(_weights(content))
+    if sum(math.prod(view.size) * view.storage.dtype.itemsize for view in weights.values()) > len(data):
+        raise _Refused(
+            "is damaged: its tensors, which share their numbers, are together larger than it; fetch it again"
+        )
     return {
         key: storages[view.storage.key].as_strided(view.size, view.stride, view.offset)  # memory is not taken twice
-        for key, view in _weights(content)
+        for key, view in weights.items()
     }
 
 
@@ -181,7 +197,7 @@ def _weights(content: Any) -> Iterator[tuple[str, _View]]:
     if isinstance(content, dict):
         inner = _expect(content.get("state_dict", content), dict, "a state dict")
         for key, view in inner.items():
-            yield key, _expect(view, _View, f"a tensor at {key}")
+            yield _key("", key), _expect(view, _View, f"a tensor at {key}")
     elif isinstance(content, _Module):
         yield from _walk(content)
     else:
@@ -198,11 +214,31 @@ def _walk(network: _Module) -> Iterator[tuple[str, _View]]:
         if level > DEEPEST or seen > MOST:
             raise _Refused(f"expected a network of at most {MOST:,} parts and {DEEPEST} levels, found a larger one")
         for name, view in (*own.items(), *kept.items()):
+            key = _key(prefix, _part(name))
             if view is not None:
-                yield prefix + name, _expect(view, _View, f"a tensor at {prefix}{name}")
+                yield key, _expect(view, _View, f"a tensor at {key}")
         for name, part in reversed(parts.items()):
+            key = _key(prefix, _part(name))
             if part is not None:
-                left.append((f"{prefix}{name}.", _expect(part, _Module, f"a module at {prefix}{name}"), level + 1))
+                left.append((f"{key}.", _expect(part, _Module, f"a module at {key}"), level + 1))
+
+
+def _part(name: str) -> str:
+    """The name of one part, which makes no key that another part has too."""
+    if "." in name:
+        raise _Refused(f"is damaged: expected names of parts without dots, found {name!r}; fetch it again")
+    return name
+
+
+def _key(prefix: str, name: str) -> str:
+    """A key of letters that fit a line; it is held once for each tensor, so it is short too."""
+    key = prefix + name
+    if len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
+        raise _Refused(
+            f"is damaged: expected keys of at most {LONGEST_KEY} letters, digits, _ and dots, "
+            f"found {key[:40]!r} of {len(key):,}; fetch it again"
+        )
+    return key
 
 
 # ---------------------------------------------------------------------------------------------------------- the machine
@@ -220,7 +256,9 @@ class _Machine:
         self.copied = 0
 
     def run(self) -> Any:
-        for opcode, argument, _ in pickletools.genops(self.stream):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(self.stream)):
+            if count > OPERATIONS:
+                raise _Refused(f"expected a pickle of at most {OPERATIONS:,} operations, found a larger one")
             if _VALUES.fullmatch(opcode.name):
                 self.push(argument)
             elif opcode.name in _OPERATIONS:
@@ -265,7 +303,10 @@ class _Machine:
             return self.push(words[1])
         if kind == "storage" and len(words) in (5, 6) and words[5:] in ((), (None,)):
             return self.push(self.storage(*words[1:5]))
-        raise _Refused(f"is damaged: {str(kind)[:40]!r} is neither a whole storage nor a known class; fetch it again")
+        what = (
+            repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__.strip('_')}"
+        )  # nested ones multiply
+        raise _Refused(f"is damaged: {what} is neither a whole storage nor a known class; fetch it again")
 
     def storage(self, kind: Any, key: Any, _: Any, count: Any) -> _Storage:
         if not isinstance(kind, _Name) or kind.name not in STORAGES or not isinstance(key, str):
@@ -277,7 +318,7 @@ class _Machine:
 
     def new(self, _: Any) -> None:
         """An instance without arguments of a module's class, or a parameter around its tensor."""
-        arguments = _expect(self.pop(), tuple, "a tuple of arguments")
+        arguments = self.arguments()
         kind = _expect(self.pop(), _Name, "a class")
         if kind.name in MODULES and not arguments:
             self.push(_Module(kind.name))
@@ -288,14 +329,19 @@ class _Machine:
 
     def call(self, _: Any) -> None:
         """A function that is known here and done by us."""
-        arguments = _expect(self.pop(), tuple, "a tuple of arguments")
+        arguments = self.arguments()
         function = _expect(self.pop(), _Name, "a function")
         if function.name not in _CALLS:
             _refuse_call(function)
-        self.copied += sum(len(argument) for argument in arguments if isinstance(argument, list))
+        self.push(_CALLS[function.name](*arguments))
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Take the arguments of a call; remembered ones may come again, so that their number is summed up."""
+        arguments = _expect(self.pop(), tuple, "a tuple of arguments")
+        self.copied += len(arguments) + sum(len(argument) for argument in arguments if isinstance(argument, list))
         if self.copied > self.stream.getbuffer().nbytes:
             raise _Refused("is damaged: it copies lists over and over; fetch it again")
-        self.push(_CALLS[function.name](*arguments))
+        return arguments
 
     def build(self, _: Any) -> None:
         """The attributes of a module; those of a parameter (whether it wants a gradient) mean nothing here."""
@@ -306,6 +352,9 @@ class _Machine:
             raise _Refused("sets attributes in a way that no such file needs; nothing of it was run")
 
     def remember(self, place: int) -> None:
+        """Keep what lies on top; places count up, from 0 or 1, and others could be chosen to collide in a dict."""
+        if not 0 <= place <= len(self.memo) + 1:
+            raise _Refused("is damaged: it remembers things in no order; fetch it again")
         self.memo[place] = self.stack[-1]
 
     def extend(self, values: list[Any]) -> None:
@@ -363,10 +412,10 @@ def _natural(value: Any) -> int:
 
 
 def _pairs(items: Any) -> Iterator[tuple[Any, Any]]:
-    """Keys, which are strings or whole numbers, and values."""
+    """Keys, which are short strings, and values: numbers can be chosen to collide, and long strings are compared."""
     for key, value in items:
-        if not isinstance(key, str | int):
-            raise _Refused(f"is damaged: expected names as keys, found {type(key).__name__.strip('_')}; fetch it again")
+        if len(_expect(key, str, "names as keys")) > LONGEST_KEY:
+            raise _Refused(f"is damaged: a name has {len(key):,} characters; fetch it again")
         yield key, value
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fastpose import _checks, ops
 from fastpose.models._registry import register
-from fastpose.nn.coordinates import heatmap_pixels
+from fastpose.nn.coordinates import at_height_one, heatmap_pixels
 from fastpose.nn.hourglass import Hourglass, HourglassStack, Merge, StackedHourglass, Stem, chain
 from fastpose.nn.residual import Residual
 from fastpose.nn.sizes import check_counts, check_maps, check_normed
@@ -35,8 +35,6 @@ POOLINGS = {"gap": 3, "flatten": 4}
 MODULES = {"gap": 1, "flatten": 2}
 SMALLEST = {"image": 32, "heatmaps": 8}
 """Height and width that the poolings of an embedding bring down to one."""
-FAINT = 0.01
-"""Heatmaps whose peak is lower are not brought to height 1 for their depth map: noise is no joint."""
 TINY = {"stacks": 2, "modules": 1, "width": 16, "depth": 2, "keypoints": 5}
 
 
@@ -223,17 +221,18 @@ class DepthMaps(nn.Module):
 
     def forward(self, heatmaps: Tensor, joints: Tensor) -> Tensor:
         size, depth = heatmaps.shape[2:], joints[..., 2]  # (B, K)
+        profile = PROFILES[self.kind]
         if self.origin == "joints":
-            points = heatmap_pixels(joints, size)  # (B, K, 2)
-            return ops.render_depth_maps(points, depth, size, self.sigma, profile=PROFILES[self.kind])
+            points, peaks = heatmap_pixels(joints, size), heatmaps.amax((2, 3))  # (B, K, 2), (B, K)
+            return ops.render_depth_maps(points, depth, size, self.sigma, visibility=peaks, profile=profile)
         if self.kind == "onehot":
             points, peaks = ops.decode_heatmaps(heatmaps, method="argmax")
             points = points.to(depth.dtype)
-            return ops.render_depth_maps(points, depth, size, self.sigma, visibility=peaks, profile="binary")
+            return ops.render_depth_maps(points, depth, size, self.sigma, visibility=peaks, profile=profile)
         planes = heatmaps.clamp(min=0)  # negative values are no evidence, and over a faint peak they would be huge
-        peaks = planes.amax((2, 3), keepdim=True)  # (B, K, 1, 1)
-        support = planes / peaks.clamp(min=FAINT) if self.kind == "gaussian" else (peaks > 0).expand_as(planes)
-        return depth[..., None, None] * support
+        if self.kind == "constant":
+            return depth[..., None, None] * (planes.amax((2, 3), keepdim=True) > 0).expand_as(planes)
+        return depth[..., None, None] * at_height_one(planes)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, from {self.origin}"

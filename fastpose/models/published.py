@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fastpose.models import _registry
 from fastpose.models._formats import FORMATS, Rule, renamed
 
-LISTED = 5
+LISTED, LONGEST = 5, 120
+"""Keys of a message, and characters of each."""
 
 
 def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -> nn.Module:
@@ -32,34 +34,56 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
     not read (``in2_down2`` to ``in2_down4`` in that case, nothing for ``gates=(4,)``, A1-LR). ``fusion`` is refused:
     the authors published no weights that have it.
     """
+    network, _ = _registry.resolve(name)
+    options = published_options(name, state_dict, **options)
+    form = FORMATS[network]
+    published = form.clean(_plain(state_dict))
+    plan = _plan(network, options)
+    rules = form.rules({**_registry.defaults(network), **options})
+    theirs = {ours: rename(ours, rules) for ours in plan.state_dict()}
+    published = {key: tensor for key, tensor in published.items() if not form.unused(key, plan)}
+    _check(name, plan.state_dict(), theirs, published)
+    model = _registry.create(network, **options)
+    model.load_state_dict({ours: published[key] for ours, key in theirs.items() if key in published}, strict=False)
+    return model.eval()
+
+
+def published_options(name: str, state_dict: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Return the options with which `create` makes the network of published weights: implied, shown by them, or said.
+
+    Raises ``ValueError`` for a network without published weights, and for options that none of its weights have.
+    """
     network, implied = _registry.resolve(name)
     if network not in FORMATS:
         raise ValueError(
             f"model {name!r} has no published weights that can be read; known: {', '.join(sorted(FORMATS))}"
         )
     form = FORMATS[network]
-    published = form.clean(_plain(state_dict))
-    options = {**form.options, **form.shown(published), **implied, **options}
+    options = {**form.options, **form.shown(form.clean(_plain(state_dict))), **implied, **options}
     for option, value in form.only.items():
         if options.get(option, value) != value:
             raise ValueError(
                 f"{option}: expected {value} for published weights of {network}, got {options[option]!r}; "
                 f"leave it out, as no published weights have it"
             )
-    model = _registry.create(network, **options)
-    rules = form.rules({**_registry.defaults(network), **options})
-    theirs = {ours: rename(ours, rules) for ours in model.state_dict()}
-    published = {key: tensor for key, tensor in published.items() if not form.unused(key, model)}
-    _check(name, model.state_dict(), theirs, published)
-    model.load_state_dict({ours: published[key] for ours, key in theirs.items() if key in published}, strict=False)
-    return model.eval()
+    return options
+
+
+def _plan(network: str, options: Mapping[str, Any]) -> nn.Module:
+    """Return the network without memory for its weights: whatever sizes a file shows, they are compared first."""
+    try:
+        with torch.device("meta"):
+            return _registry.create(network, **options)
+    except (RuntimeError, OverflowError):  # sizes beyond what a tensor can have
+        raise ValueError(f"{network}: the options that the weights show build no network; check the file") from None
 
 
 def to_rgb(name: str, network: nn.Module) -> bool:
     """Let an imported network see RGB in 0..1, as all networks here do, and return whether anything had to change.
 
     hg3d's networks were given BGR over 256, and `import_published` leaves them so. The first convolution is turned in
-    place, after which both networks give the same for the same photograph.
+    place, after which both networks give the same for the same photograph: for theirs BGR over 256, for ours RGB over
+    255, and for both no mean subtracted.
     """
     first = FORMATS[_registry.resolve(name)[0]].bgr
     if first:
@@ -106,4 +130,6 @@ def _check(name: str, ours: Mapping[str, Tensor], theirs: Mapping[str, str], pub
 
 
 def _first(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:LISTED]) + (", ..." if len(keys) > LISTED else "")
+    """Return a few keys as a line; those of a file may be of any length and hold anything."""
+    shown = ["".join(c if c.isprintable() else "?" for c in key[:LONGEST]) for key in keys[:LISTED]]
+    return ", ".join(shown) + (", ..." if len(keys) > LISTED else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastpose.training import systems
 from fastpose.training.config import Recipe, copy_recipe, list_recipes, load_recipe
 from fastpose.training.engine import FitResult
-from fastpose.training.prediction import open_weights, predict, transfer
+from fastpose.training.prediction import check_folder, open_weights, predict, transfer
 
 if TYPE_CHECKING:
     from fastpose.metrics.report import Result
@@ -91,6 +91,8 @@ def evaluate(
     from fastpose.metrics.report import write_jsonl
     from fastpose.training import distributed, randomness
 
+    if out is not None:
+        check_folder(out)
     system, config, network = open_weights(recipe, weights, overrides)
     network.to(distributed.choose_device(config.run.device))
     with torch.no_grad(), randomness.preserved():

@@ -6,6 +6,7 @@ every refusal is one sentence that names the key, the value found and the type e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -145,27 +146,77 @@ def _literal(value: Any, choices: tuple[Any, ...], key: str) -> Any:
     raise ValueError(f"{key}: expected {describe(Literal[choices])}, got {value!r}{hint}")
 
 
+_BRACKETS = {"(": ")", "[": "]"}
+_QUOTES = "\"'"
+
+
 def _entries(value: Any, key: str) -> list[Any]:
-    """Return the entries of a list: YAML's own, or the text "1,2,3", "[1, 2, 3]", "(1, 2), (3, 4)"."""
+    """Return the entries of a list: YAML's own, or the text "1,2,3", "[1, 2, 3]", "(1, 2), (3, 4)".
+
+    Brackets and quotes belong to the list where an entry begins with them; elsewhere they are letters of it, as in
+    "MPJPE (root),3DPCK AUC".
+    """
     if isinstance(value, (list, tuple)):
         return list(value)
-    if not isinstance(value, str):
+    entries: list[Any] | None = None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            entries = _written_list(value.strip())
+    if entries is None:
         raise ValueError(f"{key}: expected a list such as 1,2,3, got {value!r}")
-    text = value.strip().replace("(", "[").replace(")", "]")
-    if text in ("", "[]"):
-        return []
-    import yaml
+    return entries
 
-    opening = text if text.startswith("[") and "],[" not in text.replace(" ", "") else f"[{text}]"
-    if text.startswith("[["):
-        opening = text
-    try:
-        parsed = yaml.safe_load(opening)
-    except yaml.YAMLError:
-        parsed = None
-    if not isinstance(parsed, list):
-        raise ValueError(f"{key}: expected a list such as 1,2,3, got {value!r}")
-    return parsed
+
+def _written_list(text: str) -> list[Any]:
+    """Return the entries of a text, each a text or a list; ``ValueError`` where brackets or quotes stay open."""
+    entries, _ = _until("", text)
+    if len(entries) == 1 and isinstance(entries[0], list) and not text.endswith(","):
+        return entries[0]
+    return entries
+
+
+def _until(end: str, rest: str) -> tuple[list[Any], str]:
+    """Return the entries up to the bracket ``end``, or with "" up to the end of the text, and what follows."""
+    entries: list[Any] = []
+    while True:
+        rest = rest.lstrip()
+        if not rest or rest[0] == end:  # after the last comma, or nothing at all
+            break
+        entry, rest = _first(rest, end)
+        entries.append(entry)
+        rest = rest.lstrip()
+        if not rest.startswith(","):
+            break
+        rest = rest[1:]
+    if rest[:1] != end:
+        raise ValueError
+    return entries, rest[1:]
+
+
+def _first(text: str, end: str) -> tuple[Any, str]:
+    """Return the entry that a text begins with, a text or a list, and what follows it."""
+    if text[0] in _BRACKETS:
+        return _until(_BRACKETS[text[0]], text[1:])
+    if text[0] in _QUOTES:
+        entry, quote, rest = text[1:].partition(text[0])
+        if not quote:
+            raise ValueError
+        return entry, rest
+    own = ""  # the brackets that are open inside the entry
+    for place, letter in enumerate(text):
+        if not own and letter in (",", end):
+            return _word(text[:place]), text[place:]
+        if letter in _BRACKETS:
+            own += _BRACKETS[letter]
+        elif letter == own[-1:]:
+            own = own[:-1]
+    return _word(text), ""
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise ValueError
+    return text.strip()
 
 
 def _tuple(value: Any, members: tuple[Any, ...], key: str) -> tuple[Any, ...]:

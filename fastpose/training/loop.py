@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class Job:
         self.results: list[Any] = []
         self.evaluated = False  # by this launch; known to every process, unlike the results
         self.environment: dict[str, Any] = {}
+        self.explained: set[str] = set()  # protocols whose sentence is on the screen
         # Streams of their own per process from here on; the networks were made alike on all.
         randomness.seed_everything(self.settings.seed, place.rank)
 
@@ -311,7 +313,9 @@ class Job:
         for result in self.results:
             row = {"kind": "evaluation", "step": position.step, "epoch": self.epoch} | outcome.as_row(result)
             self.logbook.append(row)
-            self.progress.note(f"epoch {self.epoch}  step {position.step}  {result.line()}")
+            line = result.line(protocol=result.protocol not in self.explained)
+            self.explained.add(result.protocol)
+            self.progress.note(f"epoch {self.epoch}  step {position.step}  {line}")
         if self.results and self.best.improves(self.results, position.step, self.epoch):
             self._publish("best", results=[outcome.as_row(result) for result in self.results])
 
@@ -320,6 +324,11 @@ class Job:
         """The epoch the last step belongs to, from 1."""
         return min(self.position.epoch + 1, self.settings.epochs)
 
+    @cached_property
+    def measured(self) -> dict[str, float]:
+        """What the configuration leaves to the training set; an evaluation has often read it already."""
+        return getattr(self.trainer, "measured", dict)()
+
     def _publish(self, which: str, **about: Any) -> None:
         common = {
             "step": self.position.step,
@@ -327,6 +336,7 @@ class Job:
             "network": self.trainer.main_network,
             "averaged": self.ema is not None,
         }
+        common |= {"measured": self.measured} if self.measured else {}
         outcome.publish_weights(self.folder, which, self.published, self.recipe, common | about)
 
     def _write_outcome(self, stopped: str) -> None:

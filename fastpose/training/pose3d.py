@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,23 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fastpose import losses, models, ops
 from fastpose.nn import coordinates
-from fastpose.training import pose3d_data, pose3d_scores, pose_scores, schedules, transfer_training
+from fastpose.training import (
+    pose3d_data,
+    pose3d_reference,
+    pose3d_scores,
+    pose_scores,
+    schedules,
+    transfer_training,
+)
 from fastpose.training.pose3d_config import NetworkOptimizerConfig, Pose3dConfig
 from fastpose.training.pose3d_estimation import Pose3dEstimator
-from fastpose.training.pose3d_evidence import Evidence, choose
+from fastpose.training.pose3d_evidence import Evidence, choose, partners
 from fastpose.training.systems import System
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from fastpose.data.person import Source
     from fastpose.metrics.report import Result
     from fastpose.training.phases import Update
 
@@ -134,10 +143,12 @@ class Pose3dTrainer:
         critic: Terms = {}
         if depth is not None and "discriminator" in self.networks:
             real, fake = self._truth(image, batch), self._estimate(image, heatmaps[-1], depth, batch)
+            known = real.shown.any(1).tolist()  # waits for the device, so once
             for turn in range(self.config.loss.critic_steps):
-                critic = self._critic_step(real, fake.detach(), turn, update)
+                rows, others = choose(known, self.config.loss.fakes, turn)
+                critic = self._critic_step(real.take(rows), fake.detach().take(others), update)
             with update.autocast():
-                terms["adversarial"] = self._adversarial(real, fake, update)  # eq. 4
+                terms["adversarial"] = self._adversarial(real.take(partners(known)), fake, update)  # eq. 4
         update("generator", self._weighted(terms), terms=terms)  # eq. 5
         logged = terms | critic | {"accuracy": self._accuracy(heatmaps[-1], batch)}
         return {name: value.detach() for name, value in logged.items()}
@@ -182,19 +193,17 @@ class Pose3dTrainer:
 
     # ---- the critic ----------------------------------------------------------------------------------------
 
-    def _critic_step(self, real: Evidence, fake: Evidence, turn: int, update: Update) -> Terms:
-        """Update the critic with a batch of which half is real and half estimated (eq. 3); return its losses.
+    def _critic_step(self, real: Evidence, fake: Evidence, update: Update) -> Terms:
+        """Update the critic with as many true poses as estimates (eq. 3); return its losses.
 
         Each true pose has an estimated one as partner, and both hide what one of them lacks: which joints are hidden
         does not tell them apart.
         """
-        rows, others = choose(_usable(real), self.config.loss.fakes, turn)
-        real, fake = real.take(rows), fake.take(others)
-        common = real.shown & fake.shown
-        real, fake = real.showing(common), fake.showing(common)
+        real, fake = real.paired(fake)
+        count = len(real.image)
         with update.autocast():
             scores = update.network("discriminator")(*real.beside(fake).sources())  # (2N,)
-            terms = {"real": self._score(scores[: len(rows)], True), "fake": self._score(scores[len(rows) :], False)}
+            terms = {"real": self._score(scores[:count], True), "fake": self._score(scores[count:], False)}
         loss = terms["real"] + terms["fake"]
         if self.config.loss.gan == "wgan-gp":
             terms["penalty"] = self._penalty(real, fake, update)
@@ -205,13 +214,13 @@ class Pose3dTrainer:
     def _adversarial(self, real: Evidence, fake: Evidence, update: Update) -> Tensor:
         """Return how far the updated critic is from taking all estimates for true.
 
-        A critic with batch norm is shown true poses beside them as in its own update: its statistics, and so its
-        verdict on the estimates, would be others without. They have no part in the loss.
+        A critic with batch norm is shown as many true poses, paired with them as in its own update: its statistics,
+        and so its verdict on the estimates, would be others without. They have no part in the loss.
         """
         first = 0
         if self.config.discriminator.norm == "batch":
-            rows, _ = choose(_usable(real), "3d")
-            first, fake = len(rows), real.take(rows).beside(fake)
+            real, fake = real.paired(fake)
+            first, fake = len(real.image), real.beside(fake)
         scores = update.network("discriminator")(*fake.sources())
         return self._score(scores[first:], True)
 
@@ -226,21 +235,32 @@ class Pose3dTrainer:
         return losses.gradient_penalty(critic, real.sources(), fake.sources(), form=form)
 
     def _truth(self, image: Tensor, batch: dict[str, Tensor]) -> Evidence:
-        """Return the true poses; of samples without 3D truth nothing is shown."""
+        """Return the true poses; of samples without 3D truth nothing is shown.
+
+        Their (x, y) are read from their heatmaps as the estimates' are: no grid of pixels tells them apart.
+        """
         settings, size = self.config.loss, (image.shape[-2] // 4, image.shape[-1] // 4)
         shown = (batch["visibility"] > 0) & (batch["depth_known"] > 0)  # (B, K)
         heatmaps = ops.render_gaussian_heatmaps(
             batch["keypoints"], size, settings.sigma, visibility=shown, backend=settings.backend
         )
-        return Evidence(image, heatmaps, coordinates.cube(batch["keypoints"], batch["depth"], size), shown)
+        return Evidence(image, heatmaps, self._joints(heatmaps, batch["depth"]), shown)
 
     def _estimate(self, image: Tensor, heatmaps: Tensor, depth: Tensor, batch: dict[str, Tensor]) -> Evidence:
-        """Return the estimated poses; joints without label are not shown: nothing teaches their heatmaps."""
-        settings = self.config.loss
+        """Return the estimated poses; joints without label are not shown: nothing teaches their heatmaps.
+
+        Depths count from the estimate's own root, as the truth's do from theirs: a root that is not at 0 would tell an
+        estimate, and say nothing of its body.
+        """
         heatmaps, depth = heatmaps.to(image.dtype), depth.to(image.dtype)
-        method: Any = settings.coordinates
-        joints = coordinates.joints_3d(heatmaps, depth, method=method, temperature=settings.temperature)  # (B, K, 3)
+        root = pose3d_data.SKELETON.index(self.config.data.depth_root)
+        joints = self._joints(heatmaps, depth - depth[:, root : root + 1])
         return Evidence(image, heatmaps, joints, batch["visibility"] > 0)
+
+    def _joints(self, heatmaps: Tensor, depth: Tensor) -> Tensor:
+        """Return joints (B, K, 3) in the crop's cube."""
+        method: Any = self.config.loss.coordinates
+        return coordinates.joints_3d(heatmaps, depth, method=method, temperature=self.config.loss.temperature)
 
     def _accuracy(self, heatmaps: Tensor, batch: dict[str, Tensor]) -> Tensor:
         return pose_scores.heatmap_accuracy(heatmaps.detach(), batch["keypoints"], batch["visibility"])
@@ -254,14 +274,25 @@ class Pose3dTrainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` returned."""
 
+    def measured(self) -> dict[str, float]:
+        """Return the values that the configuration leaves to the training set, by their keys."""
+        if self.config.test.bone_sum or not pose3d_data.trains_on_poses(self.config.data):
+            return {}
+        return {"test.bone_sum": pose3d_reference.reference(self.config.data).bone_sum}
+
+    @functools.cached_property
+    def _held(self) -> list[Source]:
+        """What is evaluated, read once: training looks at it too, to keep away from it."""
+        return pose3d_data.held_out(self.config.data)
+
     def train_dataset(self) -> Any:
         """Return the training set of both domains; each item is a dict as ``step`` wants it, without the batch axis."""
         run = self.config.run
-        return pose3d_data.train_dataset(self.config.data, run.seed, run.batch_size)
+        return pose3d_data.train_dataset(self.config.data, run.seed, run.batch_size, held=self._held)
 
     def validation_dataset(self) -> Any:
         """Return the validation set (not augmented)."""
-        return pose3d_data.validation_dataset(self.config.data, self.config.run.seed)
+        return pose3d_data.validation_dataset(self.config.data, self.config.run.seed, held=self._held)
 
     def evaluate(self, network: nn.Module, loader: Any) -> list[Result]:
         """Return the metrics of ``network`` on a loader's samples, as the section ``test`` says."""
@@ -278,11 +309,6 @@ class Pose3dTrainer:
 def _has_truth(batch: dict[str, Tensor]) -> Tensor:
     """Return which samples (B,) have 3D truth."""
     return (batch["depth_known"] > 0).any(1)
-
-
-def _usable(real: Evidence) -> Tensor:
-    """Return which samples (B,) have a true pose to show."""
-    return real.shown.any(1)
 
 
 def _estimator(network: nn.Module, config: Pose3dConfig, test: Any) -> Pose3dEstimator:

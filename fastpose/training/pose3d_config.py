@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import get_args
 
 from fastpose import _checks
 from fastpose.losses import penalties, pose
+from fastpose.models.pose3d import SOURCES, DepthHead, DepthMapKind, DepthMapOrigin, Geometry, Norm
 from fastpose.nn.coordinates import METHODS, TEMPERATURE
 from fastpose.training.config import RunConfig
 from fastpose.training.estimation import BACKENDS
@@ -14,8 +17,29 @@ from fastpose.training.pose3d_scores import Pose3dScoreConfig
 from fastpose.training.transfer_training import not_negative
 
 STAGES = ("2d", "pose", "adversarial")
-SOURCES = ("image", "geometry", "maps")
 FAKES = ("both", "3d", "wild")
+
+
+def _not_negative(name: str, value: float) -> None:
+    not_negative(name, value)
+    if math.isinf(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive finite number, got {value}")
+
+
+def _counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name.replace('_', '.', 1)}: expected 1 or more, got {count}")
+
+
+def _multiple_of_8(name: str, value: int) -> None:
+    if value < 1 or value % 8:
+        raise ValueError(f"{name}: expected a multiple of 8, got {value}")
 
 
 @dataclass(frozen=True)
@@ -42,8 +66,10 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("model.name", self.name, ("pose3d.generator",))
-        _checks.choice("model.depth_head", self.depth_head, ("gap", "flatten"))
-        not_negative("model.regressor_modules", self.regressor_modules)
+        _checks.choice("model.depth_head", self.depth_head, get_args(DepthHead))
+        _counts(model_stacks=self.stacks, model_modules=self.modules, model_depth=self.depth)
+        _multiple_of_8("model.width", self.width)
+        _not_negative("model.regressor_modules", self.regressor_modules)
 
 
 @dataclass(frozen=True)
@@ -76,17 +102,16 @@ class DiscriminatorConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("discriminator.name", self.name, ("pose3d.discriminator",))
-        _checks.choice("discriminator.norm", self.norm, ("batch", "none"))
-        _checks.choice("discriminator.geometry", self.geometry, ("flatten", "conv"))
-        _checks.choice("discriminator.depth_maps", self.depth_maps, ("gaussian", "constant", "onehot"))
-        _checks.choice("discriminator.depth_maps_from", self.depth_maps_from, ("heatmaps", "joints"))
+        _checks.choice("discriminator.norm", self.norm, get_args(Norm))
+        _checks.choice("discriminator.geometry", self.geometry, get_args(Geometry))
+        _checks.choice("discriminator.depth_maps", self.depth_maps, get_args(DepthMapKind))
+        _checks.choice("discriminator.depth_maps_from", self.depth_maps_from, get_args(DepthMapOrigin))
         for source in self.sources:
             _checks.choice("discriminator.sources", source, SOURCES)
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"discriminator.sources: expected different ones of {SOURCES}, got {self.sources}")
-        for name in ("width", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"discriminator.{name}: expected 1 or more, got {getattr(self, name)}")
+        _counts(discriminator_hidden=self.hidden)
+        _multiple_of_8("discriminator.width", self.width)
 
 
 @dataclass(frozen=True)
@@ -108,10 +133,11 @@ class LossConfig:
         penalty, penalty_form: its weight; "gp" or the one-sided "lp".
         critic_steps: updates of the critic to one of the generator, all with the same batch.
         fakes: what the critic is shown as generated: estimates of "both" domains in turn, of the "3d" set or of the
-            "wild" photographs alone. The generator's own loss always counts all.
-        coordinates: how the critic's (x, y) are read from heatmaps: "softargmax", or "straight_through": the hard
-            maximum, with the gradient of the soft one (both ours).
-        temperature: of the soft maximum; a lower one is sharper.
+            "wild" photographs alone; as many as there are true poses, so of "both" in a batch of equal halves one half
+            of each (ours; eq. 3 sums over all). The generator's own loss always counts all.
+        coordinates: how the critic's (x, y) are read from heatmaps, estimated and true ones alike: "softargmax" round
+            the maximum, or "straight_through": the maximum, with the gradient of the soft one (both ours).
+        temperature: of the soft maximum, of heatmaps at height 1; a lower one is sharper.
         backend: of the heatmap operations.
     """
 
@@ -141,12 +167,10 @@ class LossConfig:
         _checks.choice("loss.coordinates", self.coordinates, METHODS)
         _checks.choice("loss.backend", self.backend, BACKENDS)
         for name in ("depth_weight", "bones_weight", "lambda_g", "penalty"):
-            not_negative(f"loss.{name}", getattr(self, name))
+            _not_negative(f"loss.{name}", getattr(self, name))
         for name in ("sigma", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"loss.{name}: expected a positive number, got {getattr(self, name)}")
-        if self.critic_steps < 1:
-            raise ValueError(f"loss.critic_steps: expected 1 or more, got {self.critic_steps}")
+            _positive(f"loss.{name}", getattr(self, name))
+        _counts(loss_critic_steps=self.critic_steps)
 
 
 @dataclass(frozen=True)
@@ -158,13 +182,13 @@ class NetworkOptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
 
-    def __post_init__(self) -> None:
-        _checks.choice("optimizer name", self.name, ("rmsprop", "adam"))
-        if not self.lr > 0:
-            raise ValueError(f"optimizer lr: expected a positive number, got {self.lr}")
+    def check(self, section: str) -> None:
+        """Raise ``ValueError``, which names the section, unless all values can be used."""
+        _checks.choice(f"{section}.name", self.name, ("rmsprop", "adam"))
+        _positive(f"{section}.lr", self.lr)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"optimizer {name}: expected a number from 0 up to 1, got {getattr(self, name)}")
+                raise ValueError(f"{section}.{name}: expected a number from 0 up to 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -173,6 +197,10 @@ class OptimizerConfig:
 
     generator: NetworkOptimizerConfig = NetworkOptimizerConfig(lr=2.5e-5)
     discriminator: NetworkOptimizerConfig = NetworkOptimizerConfig(name="adam", lr=1e-4, beta1=0.5)
+
+    def __post_init__(self) -> None:
+        self.generator.check("optimizer.generator")
+        self.discriminator.check("optimizer.discriminator")
 
 
 @dataclass(frozen=True)
@@ -192,8 +220,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("schedule.name", self.name, ("constant", "cosine", "milestones"))
-        if not self.factor > 0:
-            raise ValueError(f"schedule.factor: expected a positive number, got {self.factor}")
+        _positive("schedule.factor", self.factor)
         if self.milestones and min(self.milestones) <= 0:
             raise ValueError(f"schedule.milestones: expected epochs from 1 on, got {self.milestones}")
 
@@ -242,8 +269,6 @@ class Pose3dConfig:
             self._check_adversarial()
 
     def _check_size(self) -> None:
-        if self.model.depth < 1:
-            raise ValueError(f"model.depth: expected 1 or more, got {self.model.depth}")
         # Heatmaps have a quarter of the side; an hourglass halves them ``depth`` times, the flatten head four times.
         halvings = max(self.model.depth, 4 if self.model.depth_head == "flatten" else 1)
         multiple = 4 * 2**halvings
@@ -254,13 +279,13 @@ class Pose3dConfig:
             )
 
     def _check_adversarial(self) -> None:
-        loss, wild = self.loss, bool(self.data.wild) and self.data.wild_share > 0
+        loss = self.loss
         if self.data.mixing != "exact":
             raise ValueError(
                 f"data.mixing: expected exact with stage.name=adversarial, whose batches need both domains, got "
                 f"{self.data.mixing!r}"
             )
-        if loss.fakes == "wild" and not wild:
+        if loss.fakes == "wild" and not self.data.wild:
             raise ValueError("loss.fakes: expected 3d or both without photographs in data.wild, got 'wild'")
         if loss.gan == "wgan-gp" and self.discriminator.norm != "none":
             raise ValueError(

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastpose import ops
-from fastpose.data.pose3d import bone_sum
-from fastpose.metrics.keypoints_3d import RELEASED_BONE_SUM
+from fastpose.metrics.keypoints_3d import RELEASED_BONE_SUM, scale_to
 from fastpose.models.looking import evaluating
 from fastpose.nn import coordinates
 from fastpose.skeletons import MPII
 from fastpose.training import pose_data
 from fastpose.training.estimation import Estimate, crops, cut, device_of, map_points
-
-if TYPE_CHECKING:
-    from fastpose.training.pose3d_data import Pose3dDataConfig
-    from fastpose.training.pose3d_scores import Pose3dScoreConfig
+from fastpose.training.pose3d_data import Pose3dDataConfig
+from fastpose.training.pose3d_scores import Pose3dScoreConfig, decoded
 
 ROOT = MPII.index("pelvis")
 
@@ -51,21 +47,21 @@ class Pose3dEstimator:
         network: image (B, 3, H, W) -> (heatmaps of each stack (B, 16, H/4, W/4), depth (B, 16)); the last stack is
             used. It is put in evaluation mode for each call; each of its modules is given back in the mode it had.
         data: crop preset, image size and normalisation the network was trained with.
-        test: flip test, decoder and backend.
+        test: flip test, decoder, backend and the assumed size of persons.
 
     Example::
 
         estimator = Pose3dEstimator.from_weights("runs/pose3d/demo/run/weights/best.safetensors")
         estimate = estimator(photo)                    # the whole photo is the crop
-        joints = to_millimetres(estimate.cube)         # the scale is assumed: see there
+        joints = estimator.millimetres(estimate)       # the scale is assumed: see there
     """
 
     skeleton = MPII
 
     def __init__(self, network: nn.Module, data: Pose3dDataConfig, test: Pose3dScoreConfig | None = None) -> None:
         self.network = network
-        self.data: Any = data
-        self.test = test or _usual_test()
+        self.data = data
+        self.test = test or Pose3dScoreConfig()
 
     @classmethod
     def from_weights(
@@ -134,7 +130,7 @@ class Pose3dEstimator:
             to_image: (B, 2, 3), affine maps from heatmap pixels to pixels of the original images.
         """
         heatmaps, depth = self.maps(images)
-        points, scores = ops.decode_heatmaps(heatmaps, self.test.decoder, backend=self.test.backend)
+        points, scores = decoded(heatmaps, self.test)
         size = (heatmaps.shape[-2], heatmaps.shape[-1])
         cube = coordinates.cube(points.float(), depth, size)  # (B, K, 3)
         side = to_image[:, :, :2].double().det().abs().sqrt() * size[1]  # (B,)
@@ -151,24 +147,23 @@ class Pose3dEstimator:
             raise ValueError("evaluation: expected at least one sample, got an empty validation set")
         return np.concatenate(indices), _joined(found)
 
+    @property
+    def bone_sum(self) -> float:
+        """Summed length in mm of `skeletons.MPII_BONES` that is assumed of everybody: ``test.bone_sum``.
 
-def assumed_bones(test: Any) -> float:
-    """Return the summed length in millimetres of `skeletons.MPII_BONES` that is assumed of a person on a photograph.
+        Where that is 0, the mean of Human3.6M's training poses (system 002, released code). Weights that a training run
+        wrote bring the mean of the poses they were trained on.
+        """
+        return self.test.bone_sum or RELEASED_BONE_SUM
 
-    It is ``test.bone_sum``, or where that is 0 the mean of Human3.6M's training poses (system 002, released code).
-    """
-    return float(getattr(test, "bone_sum", 0.0)) or RELEASED_BONE_SUM
+    def millimetres(self, estimate: Estimate3D) -> np.ndarray:
+        """Return joints float32 (N, 16, 3) in mm relative to the pelvis: x right, y down, z away from the camera.
 
-
-def to_millimetres(cube: np.ndarray, bones: float = 0.0) -> np.ndarray:
-    """Return joints (..., 16, 3) relative to the pelvis: x right, y down, z away from the camera, in millimetres.
-
-    One photograph does not tell how large a person is: the scale is assumed, such that the summed length of
-    `skeletons.MPII_BONES` is ``bones`` (0: the released mean). A pose without extent stays a point.
-    """
-    sums = bone_sum(np.asarray(cube, np.float64))[..., None, None]
-    scale = np.divide(bones or RELEASED_BONE_SUM, sums, out=np.zeros_like(sums), where=sums > 1e-9)
-    return ((cube - cube[..., ROOT : ROOT + 1, :]) * scale).astype(np.float32)
+        One photograph does not tell how large a person is: each is given the bones of ``bone_sum`` together. A pose
+        without extent stays a point. Raises ``ValueError`` for joints that are not finite.
+        """
+        joints = scale_to(estimate.cube, self.bone_sum)  # (N, 16, 3)
+        return (joints - joints[:, ROOT : ROOT + 1]).float().numpy()
 
 
 def _last(output: tuple[Sequence[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -186,9 +181,3 @@ def _joined(parts: Sequence[Estimate3D]) -> Estimate3D:
     """Return the persons of several estimates as one."""
     names = [field.name for field in fields(Estimate3D)]
     return Estimate3D(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
-
-
-def _usual_test() -> Pose3dScoreConfig:
-    from fastpose.training.pose3d_scores import Pose3dScoreConfig
-
-    return Pose3dScoreConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,16 +26,19 @@ class Evidence:
     shown: Tensor
 
     def take(self, rows: list[int]) -> Evidence:
-        """Return some of the samples."""
-        return Evidence(self.image[rows], self.heatmaps[rows], self.joints[rows], self.shown[rows])
+        """Return some of the samples, also more than once."""
+        chosen = torch.tensor(rows, device=self.image.device)
+        return Evidence(*(part[chosen] for part in vars(self).values()))
 
     def detach(self) -> Evidence:
         """Return the same without history."""
         return Evidence(self.image, self.heatmaps.detach(), self.joints.detach(), self.shown)
 
-    def showing(self, shown: Tensor) -> Evidence:
-        """Return the same with other joints (B, K) to be shown."""
-        return Evidence(self.image, self.heatmaps, self.joints, shown)
+    def paired(self, other: Evidence) -> tuple[Evidence, Evidence]:
+        """Return these samples and as many of ``other``; partners hide what one of them lacks."""
+        shown = self.shown & other.shown
+        first, second = (Evidence(each.image, each.heatmaps, each.joints, shown) for each in (self, other))
+        return first, second
 
     def beside(self, other: Evidence) -> Evidence:
         """Return these samples and those of ``other`` behind them."""
@@ -54,20 +58,19 @@ class Evidence:
         return self.image, heatmaps, torch.where(shown, self.joints, middle)
 
 
-def choose(known: Tensor, fakes: str, turn: int = 0) -> tuple[list[int], list[int]]:
+def choose(known: Sequence[bool], fakes: str, turn: int = 0) -> tuple[list[int], list[int]]:
     """Return the samples of a batch that are shown with their true pose, and as many to be shown with the estimate.
 
     Args:
-        known: (B,), true where a sample has 3D truth.
+        known: of each sample of the batch, true where it has 3D truth.
         fakes: from which samples estimates are taken: "3d", "wild", or "both" in turn, a wild one first.
         turn: number of the critic's step with this batch; each goes on where the one before stopped.
 
     Raises:
         ValueError: no sample with truth, or none of those asked for.
     """
-    flags = known.tolist()
-    real = [row for row, flag in enumerate(flags) if flag]
-    wild = [row for row, flag in enumerate(flags) if not flag]
+    real = [row for row, flag in enumerate(known) if flag]
+    wild = [row for row, flag in enumerate(known) if not flag]
     offered = {"3d": real, "wild": wild, "both": _in_turn(wild, real)}[fakes]
     if not real or not offered:
         raise ValueError(
@@ -76,6 +79,11 @@ def choose(known: Tensor, fakes: str, turn: int = 0) -> tuple[list[int], list[in
         )
     count = min(len(real), len(offered))
     return _cycled(real, turn * count, count), _cycled(offered, turn * count, count)
+
+
+def partners(known: Sequence[bool]) -> list[int]:
+    """Return for every sample of a batch one that is shown with its true pose, each as often as the others."""
+    return _cycled([row for row, flag in enumerate(known) if flag], 0, len(known))
 
 
 def _in_turn(first: list[int], second: list[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from fastpose import ops
-from fastpose.data.pose3d import bone_sum
+from fastpose.metrics import keypoints_3d
 from fastpose.nn import coordinates
-from fastpose.training.pose3d_estimation import ROOT, Estimate3D, Pose3dEstimator, assumed_bones, to_millimetres
+from fastpose.training.pose3d_estimation import ROOT, Estimate3D, Pose3dEstimator
+from fastpose.training.pose3d_reference import reference
 
 FRAMES = 48
 """Pictures of a turn."""
@@ -25,7 +27,7 @@ def samples(estimator: Pose3dEstimator, dataset: Any, *, persons: int = 4) -> di
     Keys: "poses" (persons with 3D truth: annotation, prediction, and both in space from three sides, the truth grey),
     "wild" (the same of photographs without 3D truth), "heatmaps" and "descriptor" of the first person.
     """
-    pictures: dict[str, np.ndarray] = {}
+    estimator, pictures = _sized(estimator), {}
     for name, parts in _domains(dataset).items():
         chosen = _spread(parts, persons)
         pictures[name] = _poses(estimator, chosen)
@@ -38,9 +40,8 @@ def portrait(photo: np.ndarray, estimate: Estimate3D, estimator: Pose3dEstimator
     """Return a photograph with the first person's key points beside the pose from three sides (RGB uint8)."""
     from fastpose.visual import poses3d
 
-    bones = assumed_bones(estimator.test)
-    joints, skeleton = to_millimetres(estimate.cube[0], bones), estimator.skeleton
-    caption = f"size assumed: {bones:,.0f} mm of bones together; one photograph does not tell it"
+    joints, skeleton = estimator.millimetres(estimate)[0], estimator.skeleton
+    caption = f"size assumed: {estimator.bone_sum:,.0f} mm of bones together; upright is what the camera had upright"
     return poses3d.beside(photo, estimate.keypoints[0], joints, skeleton, caption=caption)
 
 
@@ -50,6 +51,14 @@ def film(photo: np.ndarray, estimate: Estimate3D, estimator: Pose3dEstimator) ->
 
     keypoints, cube = estimate.keypoints[0], estimate.cube[0]
     return poses3d.turning(photo, keypoints, cube, estimator.skeleton, frames=FRAMES)
+
+
+def _sized(estimator: Pose3dEstimator) -> Pose3dEstimator:
+    """Return an estimator that assumes the persons' size as the evaluation does, from the training set if need be."""
+    if estimator.test.bone_sum:
+        return estimator
+    length = reference(estimator.data).bone_sum
+    return Pose3dEstimator(estimator.network, estimator.data, replace(estimator.test, bone_sum=length))
 
 
 def _domains(dataset: Any) -> dict[str, list[Any]]:
@@ -80,26 +89,32 @@ def _poses(estimator: Pose3dEstimator, chosen: list[tuple[Any, dict[str, Tensor]
     size = (images.shape[-2] // 4, images.shape[-1] // 4)
     points = coordinates.heatmap_pixels(torch.from_numpy(estimate.cube), size)  # (P, K, 2)
     rows, captions = [], []
-    for (part, item), found, cube in zip(chosen, points, estimate.cube, strict=True):
+    for (part, item), found, joints in zip(chosen, points, estimator.millimetres(estimate), strict=True):
         crop = _crop(item["image"])
         annotated = draw_skeleton(
             crop, _to_tile(item["keypoints"], size[1]), item["visibility"].numpy(), skeleton, name_missing=False
         )
         drawn = draw_skeleton(crop, _to_tile(found, size[1]), None, skeleton, name_missing=False)
-        truth, caption = _truth(part, item)
-        joints = to_millimetres(cube, 0.0 if truth is None else float(bone_sum(truth)))
+        index = int(item["index"])
+        person, caption = part.source.persons[index], f"{part.source.name} {part.source.split}, person {index}"
+        truth = None if person.pose3d is None else _labelled(person.pose3d.joints, person.visibility)
         if truth is not None:
-            caption += f": {np.linalg.norm(joints - truth, axis=1).mean():.0f} mm off, pelvis on pelvis, true bone sum"
+            caption += f": {_apart(joints, truth)}, bones of {estimator.bone_sum:,.0f} mm together"
         rows.append([annotated, drawn, *poses3d.views(joints, skeleton, truth=truth, size=(_TILE, _TILE))])
         captions.append(caption)
     return panels(rows, ("annotation", "prediction", *poses3d.VIEWS), captions=captions)
 
 
-def _truth(part: Any, item: dict[str, Tensor]) -> tuple[np.ndarray | None, str]:
-    """Return a person's joints (K, 3) in mm relative to the pelvis, or None where they are unknown; and its name."""
-    index = int(item["index"])
-    pose, name = part.source.persons[index].pose3d, f"{part.source.name} {part.source.split}, person {index}"
-    return (None if pose is None else pose.joints - pose.joints[ROOT]), name
+def _labelled(joints: np.ndarray, visibility: np.ndarray) -> np.ndarray:
+    """Return true joints (K, 3) in mm relative to the pelvis, NaN where they have no label."""
+    return np.where(visibility[:, None] > 0, joints - joints[ROOT], np.nan)
+
+
+def _apart(joints: np.ndarray, truth: np.ndarray) -> str:
+    """Return the words for the mean distance of joints (K, 3) in mm from the truth, which is NaN without label."""
+    labelled = np.isfinite(truth).all(1)
+    errors = keypoints_3d.joint_errors(joints[None], truth[None], labelled[None], align="root")
+    return f"{errors.nanmean():.0f} mm off, pelvis on pelvis" if labelled[ROOT] else "its pelvis has no label"
 
 
 def _inside(estimator: Pose3dEstimator, item: dict[str, Tensor]) -> dict[str, np.ndarray]:

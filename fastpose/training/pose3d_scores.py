@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastpose import _checks
+from fastpose import _checks, ops
 from fastpose.data.loading import create_loader
 from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import Person
-from fastpose.data.pose3d import bone_sum
 from fastpose.metrics import keypoints_2d, keypoints_3d, plausibility
-from fastpose.metrics.accumulate_3d import AVERAGES, MPJPE_NAMES
-from fastpose.metrics.keypoints_3d import RELEASED_BONE_SUM
-from fastpose.metrics.plausibility import JointLimits, Proportions
+from fastpose.metrics.accumulate_3d import AVERAGES
+from fastpose.metrics.keypoints_3d import BONE_SUM_NAME, MPJPE_NAMES, PELVIS, RELEASED_BONE_SUM
 from fastpose.metrics.report import Result
 from fastpose.skeletons import MPII
 from fastpose.training import pose3d_data, pose_scores
 from fastpose.training.estimation import BACKENDS
+from fastpose.training.pose3d_reference import Reference, reference
 
 if TYPE_CHECKING:
     from fastpose.training.pose3d_config import Pose3dConfig
@@ -31,16 +30,18 @@ if TYPE_CHECKING:
     from fastpose.training.pose3d_estimation import Estimate3D, Pose3dEstimator
 
 SCALES = ("bone_sum", "gt_root_camera")
-PELVIS, THORAX, UPPER_NECK = (MPII.index(joint) for joint in ("pelvis", "thorax", "upper_neck"))
+DECODERS = ("quarter", "argmax", "dark", "zhou")
 
-_POSITIONS = ("MPJPE (root)", *(MPJPE_NAMES[how] for how in ("root_depth", "similarity", "rigid", "zhou")))
+_ROOT_DEPTH, _ZHOU = MPJPE_NAMES["root_depth"], MPJPE_NAMES["zhou"]
+_POSITIONS = ("MPJPE (root)", _ROOT_DEPTH, MPJPE_NAMES["similarity"], MPJPE_NAMES["rigid"])
 _COUNTS = ("3DPCK@150mm", "3DPCK AUC")
-PROTOCOLS = (*_POSITIONS, *_COUNTS)
+PROTOCOLS = (*_POSITIONS, BONE_SUM_NAME, _ZHOU, *_COUNTS)
 _PLAUSIBILITY = ("bone asymmetry", "hinge violations")
 _PLAUSIBILITY_BY_POSES = ("bone-length deviation", "joint-limit violations")
 _KEYPOINTS = "PCK@0.2 (torso)"
 _OWN = {"mpi_inf_3dhp": (*_COUNTS, "MPJPE (root)")}  # every other set with 3D truth: the protocols of positions
-_REFERENCE_POSES = 20_000  # at most so many training poses teach the limits, evenly taken
+
+_log = logging.getLogger("fastpose.training")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Pose3dScoreConfig:
 
     Attributes:
         flip: average heatmaps and depths with those of the mirrored image.
-        decoder: "quarter" (a quarter pixel toward the higher neighbour), "argmax" or "dark".
+        decoder: "quarter" (a quarter pixel toward the higher neighbour), "argmax", "dark", or "zhou", the quarter with
+            the exchanged axes of the backbone's released code. With "zhou" and without flip test "MPJPE (Zhou)" is
+            measured, else "MPJPE (bone sum)".
         backend: of the heatmap operations.
         scale: how a crop becomes millimetres: its 14 bones are enlarged to one sum for everybody, "bone_sum" (as
             released), or it is put in front of the camera at the root's true depth, "gt_root_camera" (needs
@@ -70,14 +73,36 @@ class Pose3dScoreConfig:
     monitor: str = ""
 
     def __post_init__(self) -> None:
-        _checks.choice("test.decoder", self.decoder, ("quarter", "argmax", "dark"))
+        _checks.choice("test.decoder", self.decoder, DECODERS)
         _checks.choice("test.backend", self.backend, BACKENDS)
         _checks.choice("test.scale", self.scale, SCALES)
         _checks.choice("test.average", self.average, AVERAGES)
         for name in self.protocols:
             _checks.choice("test.protocols", name, PROTOCOLS)
+        if _ZHOU in self.protocols and not self.released:
+            raise ValueError(
+                f"test.protocols: {_ZHOU!r} is the released code's number, and needs test.decoder=zhou and "
+                f"test.flip=no; {BONE_SUM_NAME!r} goes with any"
+            )
         if not 0 <= self.bone_sum < float("inf"):
             raise ValueError(f"test.bone_sum: expected mm, or 0 for the training set's mean, got {self.bone_sum}")
+
+    @property
+    def released(self) -> bool:
+        """Whether joints are read as the backbone's released code reads them."""
+        return self.decoder == "zhou" and not self.flip
+
+
+def decoded(heatmaps: Tensor, config: Pose3dScoreConfig) -> tuple[Tensor, Tensor]:
+    """Return the joints (B, K, 2) in pixels of heatmaps (B, K, S, S), as the section ``test`` says, and their scores.
+
+    Those of "zhou" are `metrics.keypoints_3d.published_joints` without its half a cell: no alignment sees where a pose
+    stands, and pixels have their centres at integers here.
+    """
+    if config.decoder != "zhou":
+        return ops.decode_heatmaps(heatmaps, config.decoder, backend=config.backend)
+    cells = keypoints_3d.published_joints(heatmaps, torch.zeros(heatmaps.shape[:2]))[..., :2]
+    return (cells - 0.5).to(heatmaps), heatmaps.flatten(2).amax(-1)
 
 
 # ------------------------------------------------------------------------------------------------- what tells the best
@@ -87,8 +112,8 @@ def monitor(config: Pose3dConfig) -> tuple[str, str]:
     """Return the name of the result that selects the best weights, and whether "min" or "max" is best.
 
     The 3D set's "MPJPE (root)", or its first protocol; key points in the stage "2d", where no depth is learnt, and
-    where there are wild sets alone. ``test.monitor`` names another one. Raises ``ValueError``, with the nearest names,
-    for a result that the configuration does not give.
+    where there are wild sets alone. ``test.monitor`` names another one. Raises ``ValueError`` for a result that the
+    configuration does not give, with the nearest names, or that needs cameras which nobody in the validation set has.
     """
     names = _result_names(config)
     if not names:
@@ -96,10 +121,17 @@ def monitor(config: Pose3dConfig) -> tuple[str, str]:
     chosen = config.test.monitor
     if not chosen:
         wanted = [name for name in names if "PCK@0.2" in name or "PCKh@" in name]
-        return _with_mode(wanted[-1] if config.stage.name == "2d" else names[0])
+        chosen = wanted[-1] if config.stage.name == "2d" else names[0]
     if chosen not in names:
         chosen = next((name for name in names if name.endswith(f" {chosen}")), chosen)
-    _checks.choice("test.monitor", chosen, names)
+    if chosen not in names:
+        short = [name.split(" ", 2)[2] for name in names]
+        raise ValueError(f"test.monitor: {_checks.unknown('result', chosen, dict.fromkeys((*short, *names)))}")
+    if chosen.endswith(_ROOT_DEPTH) and not _cameras(config.data):
+        raise ValueError(
+            f"test.monitor: {chosen!r} needs cameras, and nobody in the validation set has one; "
+            "name another, such as 'MPJPE (root)'"
+        )
     return _with_mode(chosen)
 
 
@@ -107,8 +139,15 @@ def _with_mode(name: str) -> tuple[str, str]:
     return name, "max" if "PCK" in name else "min"
 
 
+def _cameras(config: Pose3dDataConfig) -> bool:
+    """Whether somebody of the validation set has a camera."""
+    source = pose3d_data.laboratory(config, "validation")
+    poses = [] if source is None else [person.pose3d for person in source.persons]
+    return any(pose is not None and pose.intrinsics is not None for pose in poses)
+
+
 def _result_names(config: Pose3dConfig) -> list[str]:
-    """Return the names of results that surely come, the usual one first."""
+    """Return the names of results, the usual one first; "MPJPE #1 (root depth)" comes where there are cameras."""
     names: list[str] = []
     plausible: tuple[str, ...] = _PLAUSIBILITY
     if pose3d_data.trains_on_poses(config.data):
@@ -123,7 +162,7 @@ def _result_names(config: Pose3dConfig) -> list[str]:
 
 def _protocols(name: str, config: Pose3dScoreConfig) -> tuple[str, ...]:
     """Return the protocols of a set with 3D truth."""
-    return config.protocols or _OWN.get(name, _POSITIONS)
+    return config.protocols or _OWN.get(name, (*_POSITIONS, _ZHOU if config.released else BONE_SUM_NAME))
 
 
 # ------------------------------------------------------------------------------------------------------------- scores
@@ -147,8 +186,9 @@ def score(
 
     Human3.6M and mocap: MPJPE under five protocols by action and limb; MPI-INF-3DHP: 3DPCK, its AUC and MPJPE; these
     also PCK@0.2 of the torso. Wild sets: the PCK that is theirs. All: the plausibility of the poses, by the training
-    set's where that is known, with that of the truth in ``details["truth"]``. "MPJPE #1 (root depth)" is left out where
-    no camera tells where the root is.
+    set's where that is known, with that of the truth as a row. Persons without a 3D pose have no part in the first, and
+    those without a camera none in "MPJPE #1 (root depth)": the result counts them, and one that nobody is left for is
+    named in the log.
 
     Args:
         dataset: what was evaluated: a ``MixedDataset`` of several sets, a ``KeypointDataset``, or a source itself.
@@ -157,18 +197,23 @@ def score(
         config, data_config: the sections ``test`` and ``data``.
 
     Raises:
-        ValueError: a pose that is not finite, or a scale that needs a camera which a person's annotation lacks.
+        ValueError: an estimated joint, labelled or not, that is not finite (3DPCK alone would call it wrong); a scale
+            that needs a camera which a person's annotation lacks; no training set and no ``test.bone_sum``.
     """
+    taught = reference(data_config, config.bone_sum)
     results: list[Result] = []
     for source, places, rows in _sets(dataset, np.asarray(indices)):
         places, first = np.unique(places, return_index=True)
         found = _rows(estimate, rows[first])
         persons = [source.persons[int(place)] for place in places]
         own = _keypoints(source, places, found)
-        plausible = _plausible(found.cube, _reference(data_config))
-        if all(person.pose3d is not None for person in persons):
-            own = _positions(source, persons, found, config, data_config) + own
-            true = _plausible(np.stack([_pose(person).joints for person in persons]), _reference(data_config))
+        plausible = _plausible(found.cube, taught)
+        posed = np.flatnonzero([person.pose3d is not None for person in persons])
+        if len(posed):
+            known, left = [persons[int(row)] for row in posed], len(persons) - len(posed)
+            positions = _positions(source, known, _rows(found, posed), config, data_config, taught)
+            own = [_without(row, left, "3D pose") for row in positions] + own
+            true = _plausible(np.stack([_pose(person).joints for person in known]), taught)
             plausible = [_beside(row, of) for row, of in zip(plausible, true, strict=True)]
         own += plausible
         start = f"{source.name} {source.split} "
@@ -200,57 +245,86 @@ def _keypoints(source: Any, places: np.ndarray, estimate: Estimate3D) -> list[Re
 
 
 def _positions(
-    source: Any, persons: Sequence[Person], estimate: Estimate3D, config: Pose3dScoreConfig, data: Pose3dDataConfig
+    source: Any,
+    persons: Sequence[Person],
+    estimate: Estimate3D,
+    config: Pose3dScoreConfig,
+    data: Pose3dDataConfig,
+    taught: Reference,
 ) -> list[Result]:
-    """Return the protocols of a set with 3D truth."""
-    target = np.stack([_pose(person).joints for person in persons]).astype(np.float64)  # (N, 16, 3)
-    labelled = np.stack([person.visibility for person in persons])
-    length = config.bone_sum or _reference(data).bone_sum
+    """Return the protocols of a set with 3D truth, of persons who have it."""
+    length = config.bone_sum or taught.bone_sum
     joints, placed = millimetres(persons, estimate, config, data, length)
-    names = [_pose(person).action for person in persons]
-    actions = [name or "unknown" for name in names] if any(names) else None
+    results = []
+    for name in _protocols(source.name, config):
+        rows = np.flatnonzero(placed) if name == _ROOT_DEPTH else np.arange(len(persons))
+        if not len(rows):
+            _log.warning("%s %s: %r is left out: nobody has a camera", source.name, source.split, name)
+            continue
+        some = [persons[int(row)] for row in rows]
+        if name in (BONE_SUM_NAME, _ZHOU):
+            result = _bone_sum(estimate.cube[rows], some, config, RELEASED_BONE_SUM if name == _ZHOU else length)
+            result = replace(result, name=name)
+        else:
+            result = _measured(name, joints[rows], some, config, length)
+        results.append(_without(result, len(persons) - len(rows), "camera"))
+    return results
+
+
+def _measured(name: str, joints: Tensor, persons: Sequence[Person], config: Pose3dScoreConfig, length: float) -> Result:
+    """Return one protocol of joints (N, 16, 3) in mm."""
     how = "scale from the true depth of the root and the camera"
     if config.scale == "bone_sum":
         how = f"14 bones scaled to {length:g} mm together"
-    results = []
-    for name in _protocols(source.name, config):
-        if name == MPJPE_NAMES["zhou"]:
-            released = RELEASED_BONE_SUM if source.name == "h36m" else length
-            results.append(_zhou(estimate, target, labelled, actions, config, released))
-        elif name in _COUNTS:
-            measure = keypoints_3d.pck_3d if name == _COUNTS[0] else keypoints_3d.auc_3d
-            results.append(_said(measure(joints, target, labelled, actions=actions), how))
-        elif placed or name != MPJPE_NAMES["root_depth"]:
-            align = next(align for align, row in MPJPE_NAMES.items() if row == name)
-            average = config.average if actions else "samples"
-            found = keypoints_3d.mpjpe(joints, target, labelled, align=align, actions=actions, average=average)
-            results.append(_said(found, how))
-    return results
+    truth = _truth(persons)
+    if name in _COUNTS:
+        measure = keypoints_3d.pck_3d if name == _COUNTS[0] else keypoints_3d.auc_3d
+        return _said(measure(joints, **truth), how)
+    align = next(align for align, row in MPJPE_NAMES.items() if row == name)
+    return _said(keypoints_3d.mpjpe(joints, **truth, align=align, average=_average(config, truth)), how)
+
+
+def _truth(persons: Sequence[Person]) -> dict[str, Any]:
+    """Return what estimates of N persons are measured by: target (N, 16, 3) in mm, visibility (N, 16) and actions."""
+    names = [_pose(person).action for person in persons]
+    return {
+        "target": np.stack([_pose(person).joints for person in persons]).astype(np.float64),
+        "visibility": np.stack([person.visibility for person in persons]),
+        "actions": [name or "unknown" for name in names] if any(names) else None,
+    }
+
+
+def _average(config: Pose3dScoreConfig, truth: dict[str, Any]) -> str:
+    return config.average if truth["actions"] else "samples"
 
 
 def _said(result: Result, how: str) -> Result:
     return replace(result, protocol=f"{result.protocol}; {how}")
 
 
-def _zhou(
-    estimate: Estimate3D,
-    target: np.ndarray,
-    labelled: np.ndarray,
-    actions: Sequence[str] | None,
-    config: Pose3dScoreConfig,
-    length: float,
-) -> Result:
-    """Return the backbone's MPJPE of joints that our decoder reads; the truth's thorax is the middle there too.
+def _without(result: Result, number: int, lacking: str) -> Result:
+    """Return a result that says for how many persons it was not to be had."""
+    if not number:
+        return result
+    details = {**result.details, "persons_left_out": result.details.get("persons_left_out", 0) + number}
+    return _said(replace(result, details=details), f"left out: {number} without a {lacking}")
 
-    The released truth has Human3.6M's spine in that place, which is no joint of MPII's.
+
+def _bone_sum(cube: np.ndarray, persons: Sequence[Person], config: Pose3dScoreConfig, length: float) -> Result:
+    """Return the backbone's MPJPE of joints as they were read; the truth's thorax is the middle there too.
+
+    That is what remains different where they were read as released: the released truth has Human3.6M's spine in that
+    place, which is no joint of MPII's.
     """
-    middle = target.copy()
-    middle[:, THORAX] = (target[:, PELVIS] + target[:, UPPER_NECK]) / 2
-    average = config.average if actions else "samples"
+    truth = _truth(persons)
+    middle = keypoints_3d.thorax_between(torch.from_numpy(truth["target"]))
     found = keypoints_3d.mpjpe(
-        estimate.cube, middle, labelled, align="zhou", actions=actions, average=average, bone_sum=length
+        cube, **{**truth, "target": middle}, align="zhou", average=_average(config, truth), bone_sum=length
     )
-    return _said(found, f"joints read by {config.decoder!r}, the truth's thorax put in the same middle")
+    flip = "with" if config.flip else "without"
+    return _said(
+        found, f"joints read by {config.decoder!r} {flip} flip test; the truth's thorax put in the same middle"
+    )
 
 
 def _pose(person: Person) -> Any:
@@ -268,30 +342,31 @@ def millimetres(
     config: Pose3dScoreConfig,
     data_config: Pose3dDataConfig,
     length: float,
-) -> tuple[Tensor, bool]:
-    """Return the joints of N persons in the camera frame, float64 (N, 16, 3) in mm, and whether the root is placed.
+) -> tuple[Tensor, np.ndarray]:
+    """Return the joints of N persons in the camera frame, float64 (N, 16, 3) in mm, and whose root (N,) is placed.
 
     The root's depth is the true one. With the scale "bone_sum" the pose has ``length`` mm of bones and its root lies
-    on the ray of the pelvis' pixel; where a person has no camera, on the true root, and False is returned.
+    on the ray of the pelvis' pixel; of a person without camera on the true root, and it is not placed.
 
     Raises ``ValueError`` where the scale "gt_root_camera" meets a person without intrinsics.
     """
     truth = torch.from_numpy(np.stack([_pose(person).joints for person in persons])).double()  # (N, 16, 3)
     cameras = [_pose(person).intrinsics for person in persons]
-    known = all(camera is not None for camera in cameras)
+    placed = np.array([camera is not None for camera in cameras])
     if config.scale == "gt_root_camera":
-        if not known:
-            lacking = persons[[camera is None for camera in cameras].index(True)]
+        if not placed.all():
+            lacking = persons[int(placed.argmin())]
             raise ValueError(
                 f"test.scale: gt_root_camera needs intrinsics, and person {lacking.person_id} on {lacking.image.name} "
                 "has none; use bone_sum"
             )
-        return _in_camera(estimate, truth, np.stack(cameras), data_config), True
-    joints = keypoints_3d.scale_to(estimate.cube, torch.tensor(length, dtype=torch.float64))
-    root = truth[:, PELVIS]
-    if known:
-        root = _on_ray(estimate.keypoints[:, PELVIS], root[:, 2], np.stack(cameras))
-    return joints - joints[:, PELVIS : PELVIS + 1] + root[:, None], known
+        return _in_camera(estimate, truth, np.stack(cameras), data_config), placed
+    joints = keypoints_3d.scale_to(estimate.cube, length)
+    root, rows = truth[:, PELVIS].clone(), np.flatnonzero(placed)
+    if len(rows):
+        known = np.stack([cameras[row] for row in rows])
+        root[rows] = _on_ray(estimate.keypoints[rows, PELVIS], root[rows, 2], known)
+    return joints - joints[:, PELVIS : PELVIS + 1] + root[:, None], placed
 
 
 def _in_camera(estimate: Estimate3D, truth: Tensor, cameras: np.ndarray, data_config: Pose3dDataConfig) -> Tensor:
@@ -310,49 +385,22 @@ def _on_ray(keypoints: np.ndarray, depth: Tensor, cameras: np.ndarray) -> Tensor
     return keypoints_3d.back_project(points, nothing, depth, cameras, scale="root")[:, 0]
 
 
-# ------------------------------------------------------------------------------------------------- plausibility
+# ------------------------------------------------------------------------------------------------------- plausibility
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What the poses of a training set say about bodies.
-
-    Attributes:
-        bone_sum: mean length in mm of the 14 bones together; Human3.6M's where there are no poses.
-        proportions, limits: for the measures of plausibility; None where there are no poses.
-    """
-
-    bone_sum: float = RELEASED_BONE_SUM
-    proportions: Proportions | None = None
-    limits: JointLimits | None = None
-
-
-@lru_cache(maxsize=4)
-def _reference(config: Pose3dDataConfig) -> Reference:
-    """Return what the training poses of a configuration say; read once."""
-    source = pose3d_data.laboratory(config, "train") if pose3d_data.trains_on_poses(config) else None
-    persons = [person for person in ([] if source is None else source.persons) if person.pose3d is not None]
-    whole = [person for person in persons if (person.visibility > 0).all()] or persons
-    if not whole:
-        return Reference()
-    poses = np.stack([_pose(person).joints for person in whole]).astype(np.float64)  # (N, 16, 3)
-    chosen = poses[np.unique(np.linspace(0, len(poses) - 1, _REFERENCE_POSES).round().astype(int))]
-    return Reference(float(bone_sum(poses).mean()), Proportions.from_poses(chosen), JointLimits.from_poses(chosen))
-
-
-def _beside(result: Result, truth: Result) -> Result:
-    """Return a result with what the true poses have in its details."""
-    return replace(result, details={**result.details, "truth": truth.value})
-
-
-def _plausible(poses: np.ndarray, reference: Reference) -> list[Result]:
+def _plausible(poses: np.ndarray, taught: Reference) -> list[Result]:
     """Return the measures of plausibility of poses (N, 16, 3) in any unit.
 
     Predicted ones are taken as they stand in the crop, as only that is known in the wild. There perspective alone makes
     near limbs longer: a few percent of asymmetry and deviation are no fault of the network.
     """
     results = [plausibility.bone_asymmetry(poses), plausibility.hinge_violations(poses)]
-    if reference.proportions is not None and reference.limits is not None:
-        results.append(plausibility.bone_length_deviation(poses, reference.proportions))
-        results.append(plausibility.joint_limit_violations(poses, reference.limits))
+    if taught.proportions is not None and taught.limits is not None:
+        results.append(plausibility.bone_length_deviation(poses, taught.proportions))
+        results.append(plausibility.joint_limit_violations(poses, taught.limits))
     return results
+
+
+def _beside(result: Result, truth: Result) -> Result:
+    """Return a result with what the true poses have as its last row."""
+    return replace(result, details={**result.details, "rows": {**result.rows, "truth": truth.value}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import Source
 from fastpose.skeletons import Skeleton
+from fastpose.training.disjoint import check_disjoint
 
 MPII_MEAN = (0.4404, 0.4440, 0.4327)
 """RGB mean of the MPII training images; the published codes subtract it and divide by nothing."""
@@ -116,8 +116,8 @@ def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | MixedDatas
         holdout = config.holdout if name == config.name else 0
         sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout))
     _check_skeletons(sources)
-    check_disjoint(sources, [validation])
-    parts = [_dataset(one, config, seed, config.augmentation) for one in sources]
+    check_disjoint(sources, [validation], "data.split, data.validation_split or data.extra")
+    parts = [_dataset(one, config, seed, config.augmentation, stream) for stream, one in enumerate(sources)]
     return parts[0] if len(parts) == 1 else MixedDataset(parts)
 
 
@@ -126,7 +126,7 @@ def validation_dataset(config: DataConfig, seed: int) -> KeypointDataset:
     return _dataset(source(config, "validation"), config, seed, "none")
 
 
-def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str) -> KeypointDataset:
+def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str, stream: int = 0) -> KeypointDataset:
     side = config.image_size
     return KeypointDataset(
         one,
@@ -135,6 +135,7 @@ def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str) -> K
         augment=augmentation,
         crop=config.crop,
         seed=seed,
+        stream=stream,
         on_error=config.on_error,
     )
 
@@ -146,22 +147,6 @@ def _check_skeletons(sources: Sequence[Source]) -> None:
                 f"data.extra: {one.name} has the joints of {one.skeleton.name!r}, {sources[0].name} those of "
                 f"{sources[0].skeleton.name!r}; expected one layout"
             )
-
-
-def check_disjoint(sources: Sequence[Source], validation: Sequence[Source]) -> None:
-    """Raise ``ValueError`` where photographs of the validation sets are trained on."""
-    held = _photographs(validation)
-    shared = sorted(held & _photographs(sources))
-    if shared:
-        raise ValueError(
-            f"data: {len(shared):,} of the {len(held):,} validation photographs are in the training set too, first "
-            f"{shared[0]}; expected none, choose another data.split, data.validation_split or data.extra"
-        )
-
-
-def _photographs(sources: Sequence[Source]) -> set[str]:
-    """Return the photographs' paths without links."""
-    return {os.path.realpath(photo) for photo in {entry.image for one in sources for entry in one.persons}}
 
 
 class Shown(Protocol):

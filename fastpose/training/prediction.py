@@ -14,7 +14,7 @@ from fastpose.skeletons import MPII_BONES
 from fastpose.training import files, systems, transfer_guides
 from fastpose.training.config import load_recipe
 from fastpose.training.estimation import Estimate
-from fastpose.training.pose3d_estimation import Estimate3D, assumed_bones, to_millimetres
+from fastpose.training.pose3d_estimation import Estimate3D
 from fastpose.training.transfer_guides import PHOTOS, Guides, Target
 
 if TYPE_CHECKING:
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 AnyPath = str | Path
 
-_FREE = ("run.", "data.palette", "data.tolerance")
-"""What overrides may reach where weights draw persons: the rest would show them what they were not trained with."""
+_SEEING = ("run.", "test.flip", "test.scales", "test.decoder", "test.backend", "test.bone_sum")
+"""What overrides may reach where weights look at photographs: no more, or they see what they were not trained with."""
+
+_DRAWING = ("run.", "data.palette", "data.tolerance")
+"""The same where weights draw persons."""
+
+_UNREAD = ("data.root", "data.wild", "data.validation")
+"""Folders of a training or an evaluation, which photographs do not need: overrides for both may stand here too."""
 
 
 def predict(
@@ -42,7 +48,7 @@ def predict(
 
     Weights that know depth (pose3d) give two files of each photograph: ``<name>.png``, the photograph beside the pose
     in space from three sides, and ``<name>.gif``, where it turns. One photograph does not tell a person's size: it is
-    assumed (``test.bone_sum``).
+    assumed, that of the mean of the poses they were trained on unless ``test.bone_sum`` names another.
 
     Args:
         recipe: refuse weights of another recipe; None takes whatever the weights are.
@@ -51,7 +57,8 @@ def predict(
         out: folder of the pictures, ``<name>.png`` each, or ``<name>-2.png`` and so on where that file exists already.
         save_keypoints: also write key points and scores of all photographs as JSON, of weights that know depth the
             joints in millimetres too; must not exist.
-        overrides: ``key=value`` texts over the configuration of the weights, such as ``test.flip=no``.
+        overrides: ``key=value`` texts over the configuration of the weights, such as ``test.flip=no``: ``run.*`` and
+            what of ``test`` counts for photographs.
 
     Raises:
         ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then.
@@ -60,9 +67,10 @@ def predict(
     from fastpose.training import distributed
 
     photos = find_photos(inputs)
+    check_folder(out)
     if save_keypoints is not None:
         check_new(save_keypoints, folders=(out,))
-    system, config, network = open_weights(recipe, weights, overrides)
+    system, config, network = open_weights(recipe, weights, overrides, only=_SEEING)
     estimator = systems.estimator(system, network.to(distributed.choose_device(config.run.device)), config)
     _check_finite(network, weights)
     for photo in photos:
@@ -137,6 +145,7 @@ def transfer(
         _path(font),
     )
     photos = find_photos(inputs)
+    check_folder(out)
     drawer = open_transfer(recipe, weights, overrides)
     targets, source_of = transfer_guides.reader(drawer, guides)
     sources = _sources(drawer, photos, source_of, targets)
@@ -152,9 +161,11 @@ def open_weights(
 ) -> tuple[System, Any, Any]:
     """Return system, configuration (overridden) and network of a weights file, which must be of ``recipe``.
 
-    ``only``: what the keys of overrides begin with that may change something; empty allows all but ``model.*``.
+    ``only``: what the keys of overrides begin with that may change something, besides folders that are not read; empty
+    allows all but ``model.*``. What the configuration leaves to the training set is filled in (see
+    `systems.load_network`).
     """
-    from fastpose.training.config import apply_overrides, differences, to_dict
+    from fastpose.training.config import apply_overrides, differences, flatten_types, to_dict
 
     expected = None if recipe is None else load_recipe(recipe).name
     system, config, network = systems.load_network(weights, recipe=expected)
@@ -163,12 +174,12 @@ def open_weights(
     fixed = [key for key in keys if key.startswith("model.")]
     if fixed:
         raise ValueError(f"{fixed[0]}: the weights {weights} fix the network; leave this override out")
-    other = [key for key in keys if only and not key.startswith(only)]
+    other = [key for key in keys if only and not key.startswith(only + _UNREAD)]
     if other:
-        raise ValueError(
-            f"{other[0]}: the training of {weights} fixed it; leave this override out (run.*, data.palette and "
-            "data.tolerance may change)"
-        )
+        why = "counts in an evaluation alone" if other[0].startswith("test.") else f"the training of {weights} fixed it"
+        own = flatten_types(system.config)
+        free = ", ".join(f"{key}*" if key.endswith(".") else key for key in only if key.endswith(".") or key in own)
+        raise ValueError(f"{other[0]}: {why}; leave this override out ({free} may change)")
     return system, changed, network
 
 
@@ -179,7 +190,7 @@ def open_transfer(recipe: str | None, weights: str | Path, overrides: Sequence[s
     """
     from fastpose.training import distributed
 
-    system, config, network = open_weights(recipe, weights, overrides, only=_FREE)
+    system, config, network = open_weights(recipe, weights, overrides, only=_DRAWING)
     return systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
 
 
@@ -205,6 +216,13 @@ def check_new(path: str | Path, *, folders: Sequence[str | Path] = ()) -> None:
         raise ValueError(f"{path}: exists already; name another file")
     if not path.parent.is_dir() and path.parent.resolve() not in [Path(folder).resolve() for folder in folders]:
         raise ValueError(f"{path}: there is no folder {path.parent}; make it or name another file")
+
+
+def check_folder(path: str | Path) -> None:
+    """Raise ``ValueError`` where a folder cannot be, as it or one that should hold it is a file."""
+    there = next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"out: expected a folder, {path} is a file or lies in one; name another")
 
 
 class Names:
@@ -288,17 +306,17 @@ def _row(photo: Path, image: np.ndarray, estimate: Estimate, estimator: Any) -> 
             for points, scores in zip(estimate.keypoints.astype(float), estimate.scores.astype(float), strict=True)
         ],
     }
-    return _in_space(row, estimate, assumed_bones(estimator.test)) if isinstance(estimate, Estimate3D) else row
+    return _in_space(row, estimate, estimator) if isinstance(estimate, Estimate3D) else row
 
 
-def _in_space(row: dict[str, Any], estimate: Estimate3D, bones: float) -> dict[str, Any]:
+def _in_space(row: dict[str, Any], estimate: Estimate3D, estimator: Any) -> dict[str, Any]:
     """Return the JSON values of a photograph with the joints in space and what they mean."""
-    for person, joints in zip(row["persons"], to_millimetres(estimate.cube, bones).astype(float), strict=True):
+    for person, joints in zip(row["persons"], estimator.millimetres(estimate).astype(float), strict=True):
         person["joints_3d"] = (joints.round(1) + 0.0).tolist()
     meaning = {
         "unit": "mm",
         "frame": "x right, y down, z away from the camera; the pelvis is the origin; scaled-orthographic",
-        "scale": f"assumed: the {len(MPII_BONES)} bones together are {bones:.1f} mm long",
+        "scale": f"assumed: the {len(MPII_BONES)} bones together are {estimator.bone_sum:.1f} mm long",
     }
     return {**row, "joints_3d": meaning}
 

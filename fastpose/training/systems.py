@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ class System:
 
 # system -> the module of this package that defines SYSTEM
 _MODULES = {"multiscale": "multiscale", "pona": "pona", "pose3d": "pose3d", "reid": "reid", "sagan": "sagan"}
+
+_MEASURED = ("test.bone_sum",)
+"""The keys whose 0 leaves a value to the training set: what it told lies in the manifest of the weights."""
 
 
 def names() -> list[str]:
@@ -87,11 +91,13 @@ def transfers(weights: str | Path) -> bool:
 def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System, Any, nn.Module]:
     """Return system, configuration and network (evaluation mode) of weights that a training run wrote.
 
+    What the configuration leaves to the training set (0) is in the manifest, and so in the configuration returned.
     ``recipe`` refuses the weights of another recipe.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged file, a manifest without recipe and configuration, or weights that do not fit it.
+        ValueError: damaged file, a manifest without recipe and configuration or with a measured value that is no
+            positive number, or weights that do not fit it.
     """
     from fastpose.training import checkpoint
     from fastpose.training.config import from_dict
@@ -99,9 +105,25 @@ def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System
     state, manifest = checkpoint.load_weights(path, recipe=recipe)
     system = _named(path, manifest)
     config: Any = from_dict(system.config, manifest["config"], recipe=str(manifest.get("recipe", "")))
+    config = _with_measured(path, config, manifest)
     network = system.network(config)
     checkpoint.load_into(network, state, source=path, manifest=manifest)
     return system, config, network.eval()
+
+
+def _with_measured(path: str | Path, config: Any, manifest: Mapping[str, Any]) -> Any:
+    """Return a configuration with what was measured on the training set, ``{dotted key: number}``, where it says 0."""
+    from fastpose.training.config import apply_overrides, flatten, to_dict
+
+    measured, own = manifest.get("measured"), flatten(to_dict(config))
+    known = measured if isinstance(measured, dict) else {}
+    told = {key: known[key] for key in _MEASURED if key in known and own.get(key) == 0}
+    for key, value in told.items():
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise ValueError(
+                f"checkpoint {path}: measured {key}: expected a positive number, got {value!r}; take other weights"
+            )
+    return apply_overrides(config, [f"{key}={value!r}" for key, value in told.items()])
 
 
 def _named(path: str | Path, about: Mapping[str, Any]) -> System:

@@ -1,4 +1,8 @@
-"""Capsules and balls in space as pictures: perspective, a depth buffer, light from above, a floor with a shadow."""
+"""Capsules and balls in space as pictures: perspective, a depth buffer, light from above.
+
+There is no floor: poses stand in the frame of a camera, and how it is held is not known. A floor level with a camera
+that looks down would show everybody falling.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,6 @@ _FINER = 3  # samples per pixel and axis; averaged in the end
 _FILLED = 0.92  # of the picture's shorter side, by the scene
 _DISTANCE = 4.5  # of the eye, in radii of the scene
 _LIGHT = np.array([-0.42, -0.74, -0.52])  # where light comes from: left, above, the viewer's side
-_LINE: Colour = (206, 211, 219)  # of the floor
-_LINES = 9  # of the floor, each way
-_DARKEST = 52  # that a shadow takes from white
-_FLOOR = 1.15  # half its side, in radii
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,24 @@ class Solid:
 
 @dataclass(frozen=True)
 class Scene:
-    """The part of space that is shown: a ball, and the height of the floor.
+    """The part of space that is shown: a ball.
 
     Attributes:
         centre: (3,).
         radius: of the ball.
-        floor: y of the floor.
     """
 
     centre: np.ndarray
     radius: float
-    floor: float
 
     @classmethod
     def around(cls, points: np.ndarray) -> Scene:
         """Return the scene that holds points (N, 3), whichever way it is turned; a unit ball where there are none."""
         if not len(points):
-            return cls(np.zeros(3), 1.0, 1.0)
+            return cls(np.zeros(3), 1.0)
         centre = (points.min(0) + points.max(0)) / 2
         radius = float(np.linalg.norm(points - centre, axis=1).max())
-        return cls(centre, max(radius, 1e-6), float(points[:, 1].max()))
+        return cls(centre, max(radius, 1e-6))
 
 
 @dataclass(frozen=True)
@@ -93,55 +91,16 @@ class Eye:
 
 
 def render(solids: list[Solid], scene: Scene, *, azimuth: float, elevation: float, size: tuple[int, int]) -> Image:
-    """Return a picture (H, W, 3) of solids on a floor."""
+    """Return a picture (H, W, 3) of solids on white."""
     import cv2
 
     fine = (size[0] * _FINER, size[1] * _FINER)
     eye = Eye(scene, azimuth, elevation, fine)
-    canvas = _floor(eye)
-    _shadow(canvas, solids, eye)
+    canvas = np.full((*fine, 3), WHITE, np.uint8)
     nearest = np.full(fine, np.inf, np.float32)
     for solid in solids:
         _add(canvas, nearest, solid, eye)
     return cv2.resize(canvas, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
-def _floor(eye: Eye) -> Image:
-    """Return a white picture with the floor's grid, which fades with the distance from its middle."""
-    import cv2
-
-    canvas = np.full((*eye.size, 3), WHITE, np.uint8)
-    steps = np.linspace(-_FLOOR, _FLOOR, 25)
-    for at in np.linspace(-_FLOOR, _FLOOR, _LINES):
-        for along in (False, True):
-            flat = np.stack([np.full_like(steps, at), steps][:: -1 if along else 1], 1)  # (25, 2)
-            pixels, _, _ = eye.see(_on_floor(eye.scene, flat * eye.scene.radius + eye.scene.centre[[0, 2]]))
-            fades = np.clip(np.hypot(*flat.T) / _FLOOR, 0, 1) ** 2
-            for first, second, fade in zip(pixels, pixels[1:], fades, strict=False):
-                colour = tuple(round(255 * fade + part * (1 - fade)) for part in _LINE)
-                ends = [tuple(np.rint(16 * end).astype(int).tolist()) for end in (first, second)]
-                cv2.line(canvas, ends[0], ends[1], colour, _FINER, cv2.LINE_AA, 4)
-    return canvas
-
-
-def _on_floor(scene: Scene, flat: np.ndarray) -> np.ndarray:
-    """Return the points of the floor (N, 3) under (x, z) (N, 2)."""
-    return np.stack([flat[:, 0], np.full(len(flat), scene.floor), flat[:, 1]], 1)
-
-
-def _shadow(canvas: Image, solids: list[Solid], eye: Eye) -> None:
-    """Darken the floor under the solids, softly, in place."""
-    import cv2
-
-    size = (max(1, eye.size[0] // _FINER), max(1, eye.size[1] // _FINER))  # what is soft needs no finer samples
-    mask = np.zeros(size, np.uint8)
-    for solid in solids:
-        pixels, _, scales = eye.see(_on_floor(eye.scene, np.stack([solid.start, solid.end])[:, [0, 2]]))
-        start, end = (tuple(np.rint(16 * pixel / _FINER).astype(int).tolist()) for pixel in pixels)
-        width = max(1, round(1.6 * solid.radius * scales.mean() / _FINER))
-        cv2.line(mask, start, end, _DARKEST, width, cv2.LINE_AA, 4)
-    soft = cv2.resize(cv2.GaussianBlur(mask, (0, 0), max(min(size) / 90, 0.3)), eye.size[::-1])
-    cv2.subtract(canvas, cv2.merge([soft, soft, soft]), dst=canvas)
 
 
 def _add(canvas: Image, nearest: np.ndarray, solid: Solid, eye: Eye) -> None:

@@ -1,4 +1,4 @@
-"""Poses in space: a skeleton from several sides, turning, beside its photograph, against the truth; its descriptor.
+"""Poses in space: a skeleton from several sides, turning, beside its photograph, over the truth; its descriptor.
 
 Joints are (x, y, z), x right, y down, z away from the camera, in any unit; colours are those of ``visual.skeletons``.
 """
@@ -40,7 +40,7 @@ def draw_pose(
     size: tuple[int, int] = (HEIGHT, HEIGHT),
     scene: Scene | None = None,
 ) -> Image:
-    """Draw a pose on a floor, the light from above; limbs farther away are paler.
+    """Draw a pose, the light from above; limbs farther away are paler.
 
     Args:
         joints: (K, 3); a joint that is not finite is missing, and so are its limbs.
@@ -188,35 +188,6 @@ def turning_gif(path: str | Path, film: Sequence[Any], skeleton: Skeleton, *, se
     shades = np.concatenate([*(colours * shade for shade in _SHADES), colours + 0.25 * (255 - colours)])
     keep = [WHITE, *((round(red), round(green), round(blue)) for red, green, blue in shades.tolist())]
     return sequences.save_gif(path, film, fps=min(max(len(film) / seconds, 1.0), 50.0), keep=keep)
-
-
-def compare(
-    prediction: Any,
-    truth: Any,
-    skeleton: Skeleton,
-    *,
-    error: float | None = None,
-    names: Sequence[str] = tuple(VIEWS),
-    height: int = HEIGHT,
-) -> Image:
-    """Draw a prediction in colours over the truth in grey, the error below.
-
-    Args:
-        prediction, truth: (K, 3) in millimetres, aligned as the error's protocol has it.
-        skeleton: the joints' names and limbs.
-        error: in millimetres, written below; default the mean distance of the joints that both have.
-        names: of the sides (``VIEWS``).
-        height: of a panel in pixels.
-
-    Returns:
-        RGB uint8.
-    """
-    found, true = _pose("prediction", prediction, skeleton), _pose("truth", truth, skeleton)
-    if error is None:
-        distances = np.linalg.norm(found - true, axis=1)
-        error = float(distances[np.isfinite(distances)].mean()) if np.isfinite(distances).any() else float("nan")
-    row = views(found, skeleton, names=names, truth=true, size=(height, height))
-    return panels([row], tuple(names), captions=[f"prediction in colours, truth grey: {error:.1f} mm apart"])
 
 
 # ------------------------------------------------------------------------------------------------------------- shapes

@@ -16,6 +16,7 @@ from fastpose.visual.transfer import panels
 FPS = 8
 CODEC = "mp4v"
 _PALETTE_FRAMES = 16  # looked at for a film's palette
+_APART = 8  # between a colour of the film and one to be kept: nearer ones would be taken for it
 
 
 def contact_sheet(
@@ -141,9 +142,11 @@ def _palette(pictures: Sequence[Image], keep: Sequence[Colour]) -> Any:
 
     some = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), _PALETTE_FRAMES)).astype(int))
     joined = Pillow.fromarray(np.concatenate([pictures[k] for k in some]))
-    found = joined.quantize(256 - len(keep)).getpalette() or []
+    kept = np.array(keep, int).reshape(-1, 3)
+    found = np.array(joined.quantize(256 - len(keep)).getpalette() or [], int).reshape(-1, 3)[: 256 - len(keep)]
+    found = found[(np.abs(found[:, None] - kept).max(2) > _APART).all(1)] if len(kept) else found
     picture = Pillow.new("P", (1, 1))
-    picture.putpalette([value for colour in keep for value in colour] + found[: 3 * (256 - len(keep))])
+    picture.putpalette(np.concatenate([kept, found]).ravel().tolist())
     return picture
 
 

@@ -60,6 +60,13 @@ def test_eval_prints_the_protocol_and_writes_the_results(run, weights, tmp_path)
     assert all(row["name"] in out and row["protocol"] in out for row in rows)
 
 
+def test_eval_writes_no_folder_over_a_file(run, weights, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    code, out, err = run("eval", "sagan/tiny", "--weights", weights, "-o", "mine.txt")
+    assert (code, out) == (2, "")
+    assert err == "fastpose: out: expected a folder, mine.txt is a file or lies in one; name another\n"
+
+
 def test_eval_refuses_weights_of_another_recipe(run, weights):
     code, _, err = run("eval", "sagan/demo", "--weights", weights)
     assert code == 2

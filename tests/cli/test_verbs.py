@@ -86,7 +86,7 @@ def test_import_reads_a_published_hourglass(run, shared, tmp_path):
     assert (code, err) == (0, "")
     assert "433,984 parameters" in out
     _, manifest = checkpoint.load_weights(tmp_path / "new/hg.safetensors")
-    assert manifest["options"] == {"stacks": 2, "width": 64, "stem": "pytorch_pose"}
+    assert manifest["options"] == {"stacks": 2, "width": 64, "stem": "pytorch_pose", "stem_width": 16}
 
 
 def test_import_with_an_option_of_a_wrong_type_is_one_line(run, tmp_path):

@@ -29,6 +29,12 @@ def test_a_data_set_on_disk_needs_a_root():
         data.create("coco")
 
 
+@pytest.mark.parametrize("name", ["sample", "sample-mocap", "sample-pairs"])
+def test_a_bundled_data_set_has_no_root(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"data\.root: data set '{name}' is bundled and has no folder.*leave it out"):
+        data.create(name, tmp_path)
+
+
 def test_an_unknown_split_lists_the_known(tmp_path):
     with pytest.raises(ValueError, match="split: expected one of train, val, all, got 'test'"):
         data.create("lspet", tmp_path, "test")

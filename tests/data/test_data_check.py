@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastpose import data
+from fastpose.data import human36m_places
 from fastpose.data.check import check
 from fastpose.data.motion.library import SAMPLE
 
@@ -225,7 +226,39 @@ def test_a_file_of_human36m_at_another_place_is_ticked(tmp_path, photo):
     (tmp_path / "annotation_body3d" / "fps10" / "h36m_test.npz").rename(tmp_path / "h36m_test.npz")
     report = check("h36m", tmp_path)
     assert report.ok
-    assert _line(report, "the same; test, or rendered val").startswith("  ✓ h36m_test.npz ")
+    assert _line(report, "mmpose, test").startswith("  ✓ h36m_test.npz ")
+
+
+@pytest.mark.parametrize("place", ["annotTrain.h5", "annot/annotTrain.h5"])
+def test_what_the_reader_takes_is_ticked(tmp_path, photo, place):
+    import h5py
+
+    joints = np.random.default_rng(2).normal(0, 300, (2, 16, 3)) + [0.0, 0.0, 5000.0]
+    columns = {"subject": [1, 1], "action": [2, 2], "subaction": [1, 1], "camera": [1, 1], "id": [1, 6]}
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    with h5py.File(tmp_path / place, "w") as file:
+        for key, value in columns.items():
+            file[key] = value
+        file["joint_3d_mono"] = joints
+        file["joint_2d"] = 300.0 * joints[..., :2] / joints[..., 2:] + 112.0
+    for number in (1, 6):
+        name = "s_01_act_02_subact_01_ca_01"
+        photo(f"images/{name}/{name}_{number:06d}.jpg", size=(224, 224))
+    report = check("h36m", tmp_path)
+    assert report.ok
+    assert _line(report, "pose-hg-3d, training").startswith(f"  ✓ {place} ")
+    assert report.lines[-1] == "h36m: ready for: train; val is not there, see the dash above"
+
+
+def test_every_annotation_that_is_looked_for_has_its_line_and_its_place_in_the_error(tmp_path):
+    tmp_path.joinpath("images").mkdir()
+    lines = "\n".join(check("h36m", tmp_path).lines)
+    for split in ("train", "val"):
+        with pytest.raises(FileNotFoundError) as error:
+            human36m_places.annotation_path(tmp_path, split)
+        for file in human36m_places.ANNOTATIONS:
+            assert file.path in lines
+            assert (file.path in str(error.value)) == (split in file.splits)
 
 
 def test_poses_of_other_key_points_are_found(tmp_path, photo):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from fastpose import data, skeletons
-from fastpose.data import human36m, human36m_files
+from fastpose.data import human36m, human36m_files, render_files
+from fastpose.data.person import LazyPersons
 from fastpose.data.pose3d import project
+from fastpose.data.rendered_mocap import SampleMocap
 
 CAMERA = np.array([[1145.0, 0.0, 512.0], [0.0, 1143.0, 515.0], [0.0, 0.0, 1.0]])
 # Standing, facing the camera: 17 joints, right leg first, x right and y down, metres from the pelvis.
@@ -156,9 +158,9 @@ def test_c2f_sample(shared):
 
 def test_left_and_right_are_the_same_in_both_orders(shared):
     folder = shared / "data" / "h36m_sample"
-    both = human36m.read(folder / "c2f_S9_Posing_1", "test")
-    both += human36m.read(folder / "mmpose_tests_h36m", "train", annotation="test_h36m_body3d.npz")
-    for person in both:
+    test = human36m.read(folder / "c2f_S9_Posing_1", "test")
+    train = human36m.read(folder / "mmpose_tests_h36m", "train", annotation="test_h36m_body3d.npz")
+    for person in (*test, *train):
         hips, knees, shoulders, _ = _sides(person)
         assert hips @ shoulders > 0
         assert hips @ knees > 0 or np.linalg.norm(knees) < 150  # knees may cross
@@ -175,10 +177,30 @@ def test_the_order_of_the_legs_can_be_forced(shared):
 
 def test_sampling_goes_by_the_number_in_the_name(shared):
     root = shared / "data" / "h36m_sample" / "c2f_S9_Posing_1"
-    counts = {every: len(human36m.read(root, "test", every=every)) for every in ("all", "10fps", "1in64", "zhou", 10)}
-    assert counts == {"all": 334, "10fps": 334, "1in64": 6, "zhou": 9, 10: 167}
+    counts = {every: len(human36m.read(root, "test", every=every)) for every in ("all", "10fps", "zhou", 10, 320)}
+    assert counts == {"all": 334, "10fps": 334, "zhou": 9, 10: 167, 320: 6}
     names = [person.image.name[-10:-4] for person in human36m.read(root, "test", every="zhou")]
     assert names[:3] == ["000001", "000201", "000401"]
+
+
+@pytest.mark.parametrize(("every", "way_out"), [("1in64", 320), (2, 10), (3, 15), (7, 35)])
+def test_a_thinned_file_is_not_thinned_by_what_does_not_go_with_it(tmp_path, every, way_out):
+    path = _mmpose(tmp_path, _names(40, subject="S9"), word="test", cameras=False)
+    sentence = rf"h36m_test\.npz: every: expected a multiple of 5, since .* take every={way_out}, every=5 for the whole"
+    with pytest.raises(ValueError, match=sentence):
+        human36m.read(tmp_path, "test", every=every, annotation=str(path))
+    assert len(human36m.read(tmp_path, "test", every=way_out)) == -(-200 // way_out)
+
+
+def test_all_frames_can_be_thinned_by_any_step(tmp_path):
+    _mmpose(tmp_path, _names(130, step=1, subject="S9"), word="test", cameras=False)
+    counts = {every: len(human36m.read(tmp_path, "test", every=every)) for every in ("1in64", "10fps", 3, 7)}
+    assert counts == {"1in64": 3, "10fps": 26, 3: 44, 7: 19}
+
+
+def test_a_file_that_is_thinner_than_asked_is_taken_as_it_is(tmp_path):
+    _mmpose(tmp_path, _names(4, step=200, subject="S9"), word="test", cameras=False)
+    assert len(human36m.read(tmp_path, "test", every="10fps")) == 4
 
 
 # Layouts
@@ -239,6 +261,19 @@ def test_a_camera_that_does_not_fit_is_none(tmp_path):
     assert human36m.read(tmp_path, "train")[0].pose3d.intrinsics is None
 
 
+def test_persons_are_built_when_asked_for_and_cannot_be_changed(tmp_path):
+    _mmpose(tmp_path, _names(3))
+    persons = human36m.read(tmp_path, "train")
+    assert isinstance(persons, LazyPersons)
+    again = pickle.loads(pickle.dumps(persons))  # as workers get them where processes are not forked
+    for person, other in zip(persons, again, strict=True):
+        assert np.array_equal(person.pose3d.joints, other.pose3d.joints)
+    for array in (persons[0].keypoints, persons[0].visibility, persons[0].pose3d.joints, persons[0].pose3d.intrinsics):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    assert persons[0].pose3d.intrinsics is persons[2].pose3d.intrinsics  # one camera
+
+
 def test_metres_and_millimetres(tmp_path):
     _mmpose(tmp_path, _names(2))
     metres = human36m.read(tmp_path, "train")
@@ -275,6 +310,43 @@ def test_a_rendered_set_is_taken_whole(tmp_path):
     assert (persons[1].pose3d.clip, persons[1].camera) == ("clip_a", -1)
     assert (persons[0].visibility[0], persons[1].visibility[0]) == (1, 2)
     assert np.array_equal(persons[2].pose3d.intrinsics, CAMERA)
+
+
+def _words(count, **words):
+    return {key: np.array([value] * count) for key, value in words.items()}
+
+
+def test_a_rendered_set_tells_who_does_what(tmp_path):
+    words = _words(2, subject="02", action="run", camera="v1", clip="02_03")
+    _mmpose(tmp_path, ["a/0.png", "a/1.png"], cameras=False, intrinsics=np.tile(CAMERA, (2, 1, 1)), **words)
+    person = human36m.read(tmp_path, "train")[1]
+    pose = person.pose3d
+    assert (pose.subject, pose.action, pose.camera, pose.clip) == ("02", "run", "v1", "02_03")
+    assert (person.identity, person.camera) == ("02", 1)
+
+
+def test_both_doors_to_rendered_poses_give_the_same_joints(tmp_path):
+    sources = {split: SampleMocap(split, size=(32, 32), fps=1.0, skeleton="h36m") for split in ("train", "val")}
+    render_files.write(tmp_path / "drawn", sources, count=3)
+    for split in sources:
+        mocap = SampleMocap(split, size=(32, 32), fps=1.0)
+        drawn = {mocap.picture_name(index): person for index, person in enumerate(mocap.persons)}
+        source = data.create("h36m", tmp_path / "drawn", split)
+        assert len(source) == 3
+        for person in source.persons:
+            expected = drawn[f"{person.image.parent.name}/{person.image.stem}"]
+            for told in ("subject", "action", "camera", "clip"):
+                assert getattr(person.pose3d, told) == getattr(expected.pose3d, told)
+            assert (person.identity, person.camera) == (expected.identity, expected.camera)
+            assert np.abs(person.pose3d.joints - expected.pose3d.joints).max() < 1e-3
+            assert np.abs(person.keypoints - expected.keypoints).max() < 1e-3
+
+
+def test_a_rendered_set_lacks_a_split_without_a_word_of_registration(tmp_path):
+    render_files.write(tmp_path / "drawn", {"val": SampleMocap("val", size=(32, 32), skeleton="h36m")}, count=1)
+    with pytest.raises(FileNotFoundError, match=r"was rendered and holds h36m_test\.npz alone.*split 'train'") as error:
+        human36m.read(tmp_path / "drawn", "train")
+    assert "registration" not in str(error.value)
 
 
 def test_names_of_subject_1_are_spelled_as_the_others():
@@ -355,6 +427,8 @@ def test_bad_options(tmp_path, options, words):
         ({"imgname": np.array(["a.jpg", "b.jpg"])}, "does not tell subject, action, camera and frame"),
         ({"imgname": np.array(_names(2), dtype=object)}, "malformed"),
         ({"intrinsics": np.full((2, 3, 3), np.nan)}, "finite cameras"),
+        ({"intrinsics": np.ones((2, 3, 3)), "action": np.array(["run"])}, "action: expected 2 words"),
+        ({"intrinsics": np.ones((2, 3, 3)), "clip": np.ones(2)}, "clip: expected 2 words"),
         ({"intrinsics": np.ones((2, 3, 3)), "visibility": np.full((2, 17), 7)}, "visibility: expected 0, 1 or 2"),
     ],
 )

@@ -78,6 +78,11 @@ def test_another_seed_epoch_or_index_gives_another_view(tiny_source, seed, key):
     )
 
 
+def test_another_stream_gives_another_view(tiny_source):
+    one, other = (KeypointDataset(tiny_source, augment="newell", seed=3, stream=stream)[(4, 2)] for stream in (1, 2))
+    assert not torch.equal(one["to_image"], other["to_image"])
+
+
 def test_an_integer_index_is_epoch_zero(tiny_source):
     dataset = KeypointDataset(tiny_source, augment="newell")
     assert _same(dataset[1], dataset[(0, 1)])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fastpose.data import create_loader
+from fastpose.data import KeypointDataset, create_loader
 from fastpose.data.mixing import MixedDataset
 
 
 class Numbers:
-    """Items that tell their own place; sample ``bad`` shows its neighbour, as an unreadable photograph does."""
+    """Items that tell their place and visit; sample ``bad`` shows its neighbour, as an unreadable photograph does."""
 
     def __init__(self, count: int, bad: int = -1) -> None:
         self.count, self.bad, self.source = count, bad, self
@@ -20,8 +20,8 @@ class Numbers:
         return self.count
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
-        _, index = key
-        return {"index": torch.tensor(index + 1 if index == self.bad else index)}
+        visit, index = key
+        return {"index": torch.tensor(index + 1 if index == self.bad else index), "visit": torch.tensor(visit)}
 
 
 def batches(dataset, batch_size=5, epoch=0, **options):
@@ -63,6 +63,34 @@ def test_a_small_part_begins_again_in_a_new_order():
     assert len({tuple(row) for row in rounds}) > 1
 
 
+def visits(dataset, batch_size=5, **options):
+    """Return (index, visit) of all samples of an epoch."""
+    loader = create_loader(dataset, batch_size, shuffle=True, seed=3, **options)
+    return [pair for b in loader for pair in zip(b["index"].tolist(), b["visit"].tolist(), strict=True)]
+
+
+def test_a_sample_that_comes_again_has_another_visit():
+    dataset = MixedDataset([Numbers(7), Numbers(4)], (1, 4), batches=7)  # 7 rounds of the second part an epoch
+    seen = [pair for epoch in range(3) for pair in visits(dataset, epoch=epoch)]
+    assert len(set(seen)) == len(seen) == 3 * 7 * 5
+    assert [visit for index, visit in seen if index == 7] == list(range(21))
+
+
+def test_visits_do_not_depend_on_how_epochs_are_cut():
+    cut = [MixedDataset([Numbers(6), Numbers(4)], (2, 3), batches=n) for n in (12, 4)]
+    assert visits(cut[0]) == [pair for epoch in range(3) for pair in visits(cut[1], epoch=epoch)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_visit_of_a_photograph_is_augmented_anew(tiny_source, workers):
+    parts = [KeypointDataset(tiny_source, augment="newell", image_size=(32, 32), stream=n) for n in range(2)]
+    dataset = MixedDataset(parts, (1, 2), batches=14)  # 28 draws of 7 persons
+    views = [b["to_image"][1:] for b in create_loader(dataset, 3, shuffle=True, seed=3, workers=workers)]
+    assert len({view.numpy().tobytes() for view in torch.cat(views)}) == 28
+    resumed = create_loader(dataset, 3, shuffle=True, seed=3, start_step=9)
+    assert all(torch.equal(b["to_image"][1:], view) for b, view in zip(resumed, views[9:], strict=True))
+
+
 def test_batches_set_the_length_of_an_epoch():
     assert len(batches(MixedDataset([Numbers(3), Numbers(4)], (3, 2), batches=9))) == 9
 
@@ -78,10 +106,30 @@ def test_numbers_must_make_the_batch():
         batches(MixedDataset([Numbers(20), Numbers(7)], (3, 2)), batch_size=6)
 
 
+def test_a_first_part_below_its_share_is_named():
+    with pytest.raises(ValueError, match=r"part 0: a step takes 6 samples of it .* found 2; .*data\.epoch_batches"):
+        batches(MixedDataset([Numbers(2), Numbers(100)], (6, 6)), batch_size=12)
+    assert len(batches(MixedDataset([Numbers(2), Numbers(100)], (6, 6), batches=3), batch_size=12)) == 3
+
+
 @pytest.mark.parametrize(("sizes", "per_batch"), [([3, 0], (1, 1)), ([], None), ([3, 3], (1,)), ([3, 3], (2, 0))])
 def test_parts_and_numbers_are_checked(sizes, per_batch):
     with pytest.raises(ValueError, match=r"parts: expected|per_batch: expected"):
         MixedDataset([Numbers(size) for size in sizes], per_batch)
+
+
+def test_an_epoch_has_its_share_of_each_part():
+    dataset = MixedDataset([Numbers(30), Numbers(8)], per_epoch=(10, 8))
+    epochs = [visits(dataset, batch_size=6, epoch=epoch) for epoch in range(3)]
+    assert [sorted(index for index, _ in seen if index >= 30) for seen in epochs] == [list(range(30, 38))] * 3
+    drawn = [{index for index, _ in seen if index < 30} for seen in epochs]
+    assert [len(each) for each in drawn] == [10, 10, 10]
+    assert set.union(*drawn) == set(range(30))  # drawn anew, none twice before each has come
+    assert len({pair for seen in epochs for pair in seen}) == 3 * 18
+    assert len({tuple(index < 30 for index, _ in seen) for seen in epochs}) == 3  # shuffled together
+    assert epochs[1] == visits(dataset, batch_size=6, epoch=1)
+    with pytest.raises(ValueError, match="expected one of them at most"):
+        MixedDataset([Numbers(3), Numbers(3)], (1, 1), per_epoch=(1, 1))
 
 
 def test_without_numbers_the_parts_follow_one_another():

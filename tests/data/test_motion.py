@@ -8,7 +8,7 @@ from motion_files import AMC, BVH, write, write_pair
 
 from fastpose import skeletons
 from fastpose.data import motion
-from fastpose.data.motion import SAMPLE, Motion, joint_maps
+from fastpose.data.motion import SAMPLE, Motion, joint_maps, library
 
 MPII, H36M = skeletons.MPII, skeletons.H36M
 
@@ -42,11 +42,36 @@ def test_a_rate_that_no_step_gives_is_an_error(fps):
 def test_clips_are_listed_without_being_read(tmp_path):
     write_pair(tmp_path / "subjects" / "07", "not read")
     write(tmp_path / "more", "b.BVH", "not read")
-    np.savez(tmp_path / "c.npz", d=np.zeros(1), e=np.zeros(1), parents=np.zeros(1))
+    np.savez(tmp_path / "c.npz", d=np.zeros(1), e=np.zeros(1), joint_names=np.zeros(1), parents=np.zeros(1))
     write(tmp_path, "notes.txt", "")
     found = motion.find(tmp_path)
     assert [clip.name for clip in found] == ["d", "e", "b", "07_01"]
     assert found[-1].path == tmp_path / "subjects" / "07" / "07_01.amc"
+
+
+def test_archives_of_other_things_are_left_out(tmp_path):
+    """A folder may hold a rendered set, or anything, beside its motion."""
+    np.savez(tmp_path / "h36m_train.npz", imgname=np.array(["a"]), S=np.zeros((1, 17, 4)))
+    with pytest.raises(FileNotFoundError, match=r"no motion found; .* with joint_names and parents"):
+        motion.find(tmp_path)
+    write_pair(tmp_path / "subjects" / "07")
+    assert [clip.name for clip in motion.find(tmp_path)] == ["07_01"]
+    assert [path.name for path in library.others(tmp_path)] == ["h36m_train.npz"]
+    with pytest.raises(ValueError, match=r"h36m_train.npz: expected arrays joint_names and parents"):
+        motion.find(tmp_path / "h36m_train.npz")[0].read()
+
+
+def test_the_home_folder_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "a.bvh", BVH)
+    assert [clip.name for clip in motion.find("~")] == ["a"]
+    assert motion.read("~/a.bvh").name == "a"
+
+
+@pytest.mark.parametrize("rate", [0, -60, float("inf"), "60"])
+def test_a_rate_of_recording_is_a_positive_number(tmp_path, rate):
+    with pytest.raises(ValueError, match="recorded_fps: expected a positive number, got"):
+        motion.read(write_pair(tmp_path), recorded_fps=rate)
 
 
 def test_a_clip_reads_itself(tmp_path):
@@ -94,7 +119,8 @@ def test_archives_of_many_clips_want_a_name():
 def test_actions_come_from_the_public_index(tmp_path):
     write(tmp_path, "02.asf", write_pair(tmp_path).with_name("07.asf").read_text(encoding="utf-8"))
     assert motion.read(write(tmp_path, "02_03.amc", AMC)).action == "run"
-    assert motion.read(tmp_path / "07_01.amc").action == "07_01"
+    assert motion.read(tmp_path / "07_01.amc").action == ""
+    assert motion.read(write(tmp_path, "take.bvh", BVH)).action == ""
 
 
 # ------------------------------------------------------------------------------------------------------------ joints

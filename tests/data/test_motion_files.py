@@ -5,13 +5,14 @@ from __future__ import annotations
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from motion_files import AMC, ASF, BVH, write, write_pair
 
 from fastpose.data import motion
-from fastpose.data.motion import asf_amc, kinematics, npz
+from fastpose.data.motion import asf_amc, kinematics, npz, units
 
 CMU = 0.0254 / 0.45
 
@@ -45,7 +46,7 @@ def test_amc_joints_are_the_ends_of_bones(tmp_path):
     read = motion.read(write_pair(tmp_path))
     assert read.joints == ("root", "spine", "leg", "foot")
     assert read.parents == (-1, 0, 0, 2)
-    assert (read.fps, read.name, read.action) == (120.0, "07_01", "07_01")
+    assert (read.fps, read.name, read.action) == (120.0, "07_01", "")
     assert (read.positions.dtype, read.positions.flags.writeable) == (np.float32, False)
     np.testing.assert_allclose(place(read, "root"), np.array([[1, 20, 3]] * 2) * CMU, rtol=1e-6)
     # Frame 2: the root looks along x; the spine tips forward, which is x now; the leg swings about its own z.
@@ -74,6 +75,7 @@ def test_radians_and_a_told_rate(tmp_path):
     amc = AMC.replace(":DEGREES", ":RADIANS\n:SAMPLES-PER-SECOND 60").replace(" 90", f" {np.pi / 2}")
     read = motion.read(write_pair(tmp_path, amc))
     assert read.fps == 60.0
+    assert motion.read(tmp_path / "07_01.amc", recorded_fps=50).fps == 60.0, "what the file tells goes first"
     np.testing.assert_allclose(read.positions, motion.read(write_pair(tmp_path / "b")).positions, atol=1e-6)
 
 
@@ -182,14 +184,52 @@ def test_units_of_bvh(tmp_path, unit, scale):
     assert place(read, "Hips")[0, 1] == pytest.approx(90 * scale, rel=1e-6)
 
 
-@pytest.mark.parametrize("size", [1.9, 190.0, 1900.0, 74.8, 33.66])
-def test_a_person_keeps_its_size_in_every_unit(tmp_path, size):
+def of_size(size):
+    """The text of a BVH file whose person is so many units high."""
     text = BVH.replace("0 90 0 0", "0 0 0 0").replace("5 90 0 90", "0 0 0 90")
     for length in (100, -80, -10):
         text = text.replace(f"OFFSET 0 {length} 0", f"OFFSET 0 {length * size / 190} 0")
-    text = text.replace("OFFSET 0 0 10", "OFFSET 0 0 0")
-    rest = motion.read(write(tmp_path, "a.bvh", text)).positions[0]
-    assert np.ptp(rest, axis=0).max() == pytest.approx(1.9, rel=1e-4)
+    return text.replace("OFFSET 0 0 10", "OFFSET 0 0 0")
+
+
+@pytest.mark.parametrize(("size", "unit"), [(1.9, "m"), (190.0, "cm"), (1900.0, "mm"), (74.8, "inch"), (33.66, "cmu")])
+def test_a_person_keeps_its_size_in_every_unit(tmp_path, size, unit):
+    read = motion.read(write(tmp_path, "a.bvh", of_size(size)))
+    assert np.ptp(read.positions[0], axis=0).max() == pytest.approx(1.9, rel=1e-4)
+    assert units.name(read.unit) == unit
+
+
+@pytest.mark.parametrize("height", [0.92, 1.0, 1.1, 1.3, 2.2])
+@pytest.mark.parametrize("unit", ["m", "cm", "mm"])
+def test_children_and_giants_keep_theirs_in_metric_units(tmp_path, height, unit):
+    rest = motion.read(write(tmp_path, "a.bvh", of_size(height / units.UNITS[unit]))).positions[0]
+    assert np.ptp(rest, axis=0).max() == pytest.approx(height, rel=1e-4)
+
+
+def test_a_size_that_two_units_explain_is_asked_about(tmp_path):
+    path = write(tmp_path, "a.bvh", of_size(85))
+    with pytest.raises(
+        ValueError, match=r"measures 85 units, 0\.85 m in cm or 2\.16 m in inches; name the unit by unit="
+    ):
+        motion.read(path)
+    assert np.ptp(motion.read(path, unit="cm").positions[0], axis=0).max() == pytest.approx(0.85, rel=1e-4)
+    assert units.name(motion.read(write(tmp_path, "adult.bvh", of_size(75))).unit) == "inch"
+
+
+@pytest.mark.parametrize(("told", "metres"), [(0.01, 0.01), (0.0254, 0.0254), (0.001, None)])
+def test_what_a_file_tells_decides_between_two_units(tmp_path, told, metres):
+    rest = np.array([[0.0, 0.0, 0.0], [0.0, 85.0, 0.0]])
+    if metres is None:  # no person is 85 mm high
+        with pytest.raises(ValueError, match="measures 85 units"):
+            units.metres(tmp_path, "auto", rest, told)
+    else:
+        assert units.metres(tmp_path, "auto", rest, told) == metres
+
+
+@pytest.mark.parametrize("size", [2.8, 280.0, 0.5])
+def test_a_size_that_no_unit_explains_is_an_error(tmp_path, size):
+    with pytest.raises(ValueError, match="a person's size in none of mm, cm, inch, cmu, m; name the unit by unit="):
+        motion.read(write(tmp_path, "a.bvh", of_size(size)))
 
 
 @pytest.mark.parametrize(
@@ -313,6 +353,31 @@ def test_writing_refuses_what_does_not_fit(archive, tmp_path):
         npz.write(tmp_path / "b.npz", [far])
     with pytest.raises(ValueError, match="one skeleton and frame rate"):
         npz.write(tmp_path / "b.npz", [clip, clip.at(15)])
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["01_01", "02_01", "01_01"], "found '01_01', which names two of them; rename it"),
+        (["fps"], "found 'fps', which is no clip's name"),
+        (["a", "joint_names"], "found 'joint_names', which is no clip's name"),
+        ([""], "found '', which is no clip's name"),
+    ],
+)
+def test_writing_loses_no_clip_to_its_name(archive, tmp_path, names, sentence):
+    clip = motion.read(archive, clip="a_01")
+    with pytest.raises(ValueError, match=sentence):
+        npz.write(tmp_path / "b.npz", [replace(clip, name=name) for name in names])
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_any_other_name_of_a_clip_can_be_written(archive, tmp_path):
+    clips = [replace(motion.read(archive, clip="a_01"), name=name) for name in ("file", "self", "a b/c", "path")]
+    npz.write(tmp_path / "b.npz", clips)
+    assert npz.clips(tmp_path / "b.npz") == ["file", "self", "a b/c", "path"]
+    for clip in clips:
+        read = motion.read(tmp_path / "b.npz", clip=clip.name)
+        np.testing.assert_allclose(read.positions, clip.positions, atol=0.00051)
 
 
 @pytest.mark.parametrize(

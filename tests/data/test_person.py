@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastpose.data.person import finish, missing_images, not_finite, person, resolve_under
+from fastpose.data.person import LazyPersons, finish, missing_images, not_finite, person, resolve_under
 
 
 def _person(path: Path, value: float = 1.0, labelled: int = 2):
@@ -55,6 +55,27 @@ def test_finish_names_the_first_missing_image_and_the_way_out(photo, tmp_path):
 def test_finish_drops_missing_images_when_asked(photo, tmp_path):
     persons = [_person(photo("a.jpg")), _person(tmp_path / "b.jpg")]
     assert finish("lsp", tmp_path, persons, minimum_joints=1, on_missing="drop") == persons[:1]
+
+
+def test_finish_tells_when_no_image_is_there(tmp_path):
+    persons = [_person(tmp_path / "images" / name) for name in ("a.jpg", "b.jpg")]
+    sentence = r"lsp: none of the 2 images found, expected under .*images; add them, or name the folder"
+    with pytest.raises(FileNotFoundError, match=sentence):
+        finish("lsp", tmp_path, persons, minimum_joints=1, on_missing="drop")
+
+
+def test_persons_that_are_built_when_asked_for(photo, tmp_path):
+    places = [photo("a.jpg"), tmp_path / "b.jpg", photo("c.jpg"), photo("d.jpg")]
+    lazy = LazyPersons(np.arange(4), lambda row: _person(places[row], labelled=1 if row == 3 else 2))
+    left = finish("lsp", tmp_path, lazy, minimum_joints=2, on_missing="drop")
+    assert isinstance(left, LazyPersons)
+    assert [entry.image.name for entry in left] == ["a.jpg", "c.jpg"]
+    assert left[-1].image.name == "c.jpg"
+    assert [entry.image.name for entry in lazy[1:3]] == ["b.jpg", "c.jpg"]
+    with pytest.raises(IndexError):
+        left[2]
+    with pytest.raises(FileNotFoundError, match=r"3 of 4 images found"):
+        finish("lsp", tmp_path, lazy, minimum_joints=1, on_missing="error")
 
 
 def test_finish_refuses_nan_coordinates(photo, tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from motion_files import write_pair
 
 from fastpose import data, skeletons
-from fastpose.data import motion, rendered_mocap
+from fastpose.data import bodies, motion, rendered_mocap
 from fastpose.data.rendered_mocap import Cameras, RenderedMocap, SampleMocap
 
 
@@ -52,7 +53,7 @@ def test_a_person_is_the_same_in_every_split_and_at_every_rate(everyone):
         same = by_name(other)
         shared = known.keys() & same.keys()
         assert len(shared) >= min(len(known), len(same))
-        for name in list(shared)[::40]:
+        for name in sorted(shared)[::40]:
             assert np.array_equal(known[name].pose3d.joints, same[name].pose3d.joints)
             assert np.array_equal(known[name].keypoints, same[name].keypoints)
 
@@ -62,9 +63,7 @@ def test_frames_and_views():
     assert len(SampleMocap("all", fps=5)) == pytest.approx(per_second / 3, abs=10)
     both = SampleMocap("all", fps=5, views=2)
     assert len(both) == 2 * len(SampleMocap("all", fps=5))
-    assert [str(person.image) for person in both.persons[:3]] == [
-        "01_01/000000-v0", "01_01/000000-v1", "01_01/000003-v0"
-    ]  # fmt: skip
+    assert [both.picture_name(index) for index in range(3)] == ["01_01/000000-v0", "01_01/000000-v1", "01_01/000003-v0"]
     first, second = both.persons[:2]
     assert not np.allclose(first.pose3d.joints, second.pose3d.joints, atol=50)
     assert (second.camera, second.pose3d.camera, second.identity, second.pose3d.action) == (1, "v1", "01", "jump")
@@ -86,7 +85,27 @@ def test_clips_of_one_name_stay_together_under_two_labels(tmp_path):
     assert clips(RenderedMocap(tmp_path, "train")) == {"a", "a~2"}
     val = RenderedMocap(tmp_path, "val")
     assert clips(val) == {"b_c_.._d", "b_c_.._d~2"}
-    assert str(val.persons[0].image) == "b_c_.._d/000000-v0"
+    assert val.picture_name(0) == "b_c_.._d/000000-v0"
+
+
+def test_a_person_is_told_by_motion_file_clip_frame_and_view(tmp_path, monkeypatch):
+    """Recordings of one name in two folders are strangers; one recording is itself by every path, rate and label."""
+    for folder in ("one", "two"):
+        write_clips(tmp_path / folder / "motion.npz", ["walk", "a/../b"])
+    (tmp_path / "link.npz").symlink_to(tmp_path / "two" / "motion.npz")
+
+    def images(root, **options):
+        return {str(person.image) for person in RenderedMocap(root, "all", **options).persons}
+
+    first, second = (images(tmp_path / folder / "motion.npz") for folder in ("one", "two"))
+    assert first.isdisjoint(second)
+    assert (len(first), len({image.rpartition("/")[0] for image in first})) == (8, 2)
+    assert images(tmp_path / "link.npz") == second
+    assert images(tmp_path) == first | second  # labels of the second are "walk~2" and the like
+    assert images(tmp_path / "one", fps=5.0, seed=3) < first
+    monkeypatch.chdir(tmp_path / "one")
+    assert images("motion.npz") == first
+    assert {str(Path(image).resolve()) for image in first} == first
 
 
 # Truth
@@ -170,13 +189,13 @@ def test_human36m_joints_show_the_same_pictures(everyone):
 
 def test_photographs_follow_from_seed_and_name_alone(everyone):
     val = SampleMocap("val")
-    place = {str(person.image): index for index, person in enumerate(everyone.persons)}
+    place = {everyone.picture_name(index): index for index in range(len(everyone))}
     for index in (0, 30):
         picture = val.photo(index)
         assert picture.shape == (256, 256, 3)
         assert picture.dtype == np.uint8
         assert np.array_equal(picture, val.photo(index))
-        assert np.array_equal(picture, everyone.photo(place[str(val.persons[index].image)]))
+        assert np.array_equal(picture, everyone.photo(place[val.picture_name(index)]))
     assert (val.photo(0) != SampleMocap("val", seed=1).photo(0)).mean() > 0.5
     assert (val.photo(0) != val.photo(1)).mean() > 0.5
 
@@ -189,12 +208,34 @@ def test_some_joints_are_hidden_by_the_body(everyone):
     assert (everyone.persons[0].visibility == 2).all()
 
 
-def test_the_source_starts_at_once(tmp_path):
-    """15,000 persons within a second on an idle core; here within four."""
+def test_nothing_is_drawn_before_it_is_asked_for(tmp_path, monkeypatch):
+    drawn = []
+    for name in ("render", "visibility", "parts"):
+        monkeypatch.setattr(bodies, name, lambda *arguments: drawn.append(arguments))
     root = write_clips(tmp_path / "motion.npz", [f"c{row}" for row in range(10)], frames=295)
-    began = time.perf_counter()
     assert len(RenderedMocap(root, "all", views=5)) == 14750
-    assert time.perf_counter() - began < 4
+    assert drawn == []
+
+
+def test_pictures_are_those_of_version_1(everyone):
+    """What a cache holds stays true: another picture for the same seed and name needs another ``bodies.VERSION``."""
+    assert bodies.VERSION == 1
+    picture = everyone.photo(100).astype(np.float64)
+    assert everyone.picture_name(100) == "01_01/000200-v0"
+    assert picture.mean((0, 1)) == pytest.approx([90.3, 114.7, 81.8], abs=0.5)
+
+
+def test_workers_draw_what_this_process_draws():
+    """(seed, clip, frame, view) alone tell a picture, whoever draws it."""
+    batches = {}
+    for workers in (0, 2):
+        dataset = data.KeypointDataset(SampleMocap("val", size=(64, 64), fps=2), image_size=(32, 32), augment="newell")
+        loader = data.create_loader(dataset, 5, shuffle=True, seed=3, workers=workers)
+        batches[workers] = list(loader)
+    assert len(batches[0]) == len(batches[2]) > 2
+    for alone, shared in zip(batches[0], batches[2], strict=True):
+        for key, values in alone.items():
+            assert (values == shared[key]).all(), key
 
 
 def test_samples_for_training_have_depth():
@@ -237,8 +278,17 @@ def test_the_cache_keeps_pictures_and_mixes_none_up(tmp_path):
     [
         ({"split": "test"}, "split: expected one of train, val, all, got 'test'"),
         ({"fps": 0}, "fps: expected a positive number, got 0"),
-        ({"views": 0}, "views: expected a positive number, got 0"),
-        ({"size": (0, 5)}, "size: expected"),
+        ({"fps": "10"}, "fps: expected a positive number, got '10'"),
+        ({"fps": float("nan")}, "fps: expected a positive number, got nan"),
+        ({"views": 0}, "views: expected a whole number from 1, got 0"),
+        ({"views": 1.5}, r"views: expected a whole number from 1, got 1\.5"),
+        ({"seed": -1}, "seed: expected a whole number from 0, got -1"),
+        ({"seed": 1.5}, r"seed: expected a whole number from 0, got 1\.5"),
+        ({"size": (0, 5)}, r"size: expected \(H, W\), whole numbers of at least 1 and at most 4096, got \(0, 5\)"),
+        ({"size": 256}, "size: expected .*, got 256"),
+        ({"size": (64.5, 64)}, "size: expected .*, got"),
+        ({"size": (100000, 100000)}, "size: expected .* at most 4096"),
+        ({"validation_clips": "02_03"}, r"validation_clips: expected names such as \[02_03\], got '02_03'"),
         ({"skeleton": "lsp"}, "skeleton: expected one of mpii, h36m, got 'lsp'"),
         ({"validation_clips": ("02_1",)}, r"validation_clips: .*unknown clip '02_1'; did you mean"),
         ({"cameras": Cameras(distance=(0.3, 0.4))}, r"clip 01_01: a joint is -?\d+ mm from the camera"),
@@ -251,8 +301,13 @@ def test_wrong_options_are_one_sentence(options, words):
 
 
 def test_wrong_folders_are_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match="holdout_every: expected 2 or more, got 1"):
-        RenderedMocap(motion.library.SAMPLE, holdout_every=1)
+    for every in (1, 2.5):
+        with pytest.raises(ValueError, match=f"holdout_every: expected a whole number from 2, got {every}"):
+            RenderedMocap(motion.library.SAMPLE, holdout_every=every)
+    with pytest.raises(ValueError, match="unit: expected one of auto, mm, cm, inch, cmu, m, got 'feet'"):
+        RenderedMocap(motion.library.SAMPLE, unit="feet")
+    with pytest.raises(ValueError, match="recorded_fps: expected a positive number, got 0"):
+        RenderedMocap(motion.library.SAMPLE, recorded_fps=0)
     with pytest.raises(FileNotFoundError, match="no motion found"):
         data.create("mocap", tmp_path, "train")
     only = write_clips(tmp_path / "only.npz", "x")
@@ -264,3 +319,29 @@ def test_wrong_folders_are_one_sentence(tmp_path):
     small = data.create("mocap", write_clips(tmp_path / "small.npz", "xy", scale=0.001), "train")
     with pytest.raises(ValueError, match="expected a body in millimetres"):
         small.photo(0)
+
+
+def test_the_largest_persons_stay_in_the_picture():
+    source = SampleMocap("val", fps=5, cameras=Cameras(fill=(0.8, 0.8), shift=0.1, elevation=(-80, 80)))
+    points = np.stack([person.keypoints for person in source.persons])
+    assert (points > 0).all()
+    assert (points < 255).all()
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    source = SampleMocap("val", size=(32, 32), cache=tmp_path / "file" / "cache")
+    with pytest.raises(OSError, match=r"cache: .*file.cache could not be written \(.+\); name another folder, or none"):
+        source.photo(0)
+
+
+def test_units_and_rates_of_files_can_be_told(tmp_path, monkeypatch):
+    root, asked = write_pair(tmp_path), {}
+    (clip,) = motion.find(root)
+    assert (clip.read().fps, clip.read(recorded_fps=60).fps) == (120, 60)
+    assert motion.read(root, recorded_fps=60, fps=30).fps == 30
+
+    person = motion.sample()[0]
+    monkeypatch.setattr(motion.Clip, "read", lambda clip, **options: asked.update(options) or person)
+    RenderedMocap(root, "all", unit="m", recorded_fps=60)
+    assert asked == {"unit": "m", "recorded_fps": 60}

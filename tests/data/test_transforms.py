@@ -20,6 +20,7 @@ def _views(name, count=4000):
         ("sagan_paper", 0.75, 1.25, 30.0),
         ("sagan_released", 0.75, 1.25, 60.0),
         ("newell", 2**-0.5, 2**0.5, 60.0),
+        ("zhou", 2**-0.5, 2**0.5, 60.0),
         ("pytorch_pose", 0.75, 1.25, 60.0),
     ],
 )
@@ -32,7 +33,8 @@ def test_scale_and_rotation_fill_their_published_range(name, low, high, degrees)
 
 
 @pytest.mark.parametrize(
-    ("name", "share"), [("sagan_paper", 1.0), ("sagan_released", 0.4), ("newell", 0.4), ("pytorch_pose", 0.6)]
+    ("name", "share"),
+    [("sagan_paper", 1.0), ("sagan_released", 0.4), ("newell", 0.4), ("zhou", 0.4), ("pytorch_pose", 0.6)],
 )
 def test_share_of_rotated_samples(name, share):
     rotated = np.mean([view.rotation != 0 for view in _views(name)])
@@ -45,7 +47,8 @@ def test_half_of_the_samples_are_mirrored(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("sagan_paper", 1.0, 1.0), ("sagan_released", 0.8, 1.2), ("newell", 0.6, 1.4)]
+    ("name", "low", "high"),
+    [("sagan_paper", 1.0, 1.0), ("sagan_released", 0.8, 1.2), ("newell", 0.6, 1.4), ("zhou", 0.6, 1.0)],
 )
 def test_colour_gain_range(name, low, high):
     gains = np.array([view.gain for view in _views(name, 500)])

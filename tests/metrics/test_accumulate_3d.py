@@ -108,6 +108,46 @@ def test_a_refused_batch_adds_nothing():
         assert accumulator.result() == before
 
 
+@pytest.mark.parametrize("far", [1e9, 3e9, 1e12])
+def test_an_error_beyond_any_body_is_itself(far):
+    target = standing(4, 50, 2)
+    prediction = target.copy()
+    prediction[1, 10] += (far, 0, 0)
+    result = keypoints_3d.mpjpe(prediction, target)
+    assert result.per_joint["r_wrist"] == pytest.approx(far / 4, rel=1e-9)
+    assert result.value == pytest.approx(far / 64, rel=1e-9)
+    halves = [MPJPEAccumulator("root") for _ in range(2)]
+    for half, rows in zip(halves, (slice(0, 2), slice(2, 4)), strict=True):
+        half.update(prediction[rows], target[rows])
+    halves[0].merge(halves[1])
+    assert halves[0].result() == result
+
+
+def test_errors_too_great_to_add_are_refused_and_add_nothing(monkeypatch):
+    target = standing(6, 50, 2)
+    accumulator = MPJPEAccumulator("root")
+    accumulator.update(target, target)
+    before = accumulator.result()
+    monkeypatch.setattr(accumulate_3d, "_CHUNK", 2)  # the first four are fine
+    for far in (5e12, 1e18, 1e100):
+        prediction = target + 0
+        prediction[5, 10] += (far, 0, 0)
+        with pytest.raises(ValueError, match=r"metric: values of .* are more than the 4.4e\+12 that can be added up"):
+            accumulator.update(prediction, target)
+        assert accumulator.result() == before
+    near = [MPJPEAccumulator("root") for _ in range(2)]
+    prediction = target + 0
+    prediction[5, 10] += (3e12, 0, 0)
+    for each in near:
+        each.update(prediction, target)
+    kept = near[0].result()
+    with pytest.raises(ValueError, match="are more than"):
+        near[0].merge(near[1])
+    with pytest.raises(ValueError, match="are more than"):
+        near[0].update(prediction, target)
+    assert near[0].result() == kept
+
+
 RANK = """
 import sys
 import numpy, torch

@@ -10,7 +10,7 @@ import torch
 from bodies_3d import joint, rotation, standing, turned
 
 from fastpose import ops
-from fastpose.metrics import heatmaps, keypoints_3d
+from fastpose.metrics import MPJPEAccumulator, heatmaps, keypoints_3d
 from fastpose.skeletons import H36M, MPII_BONES
 
 ALIGNED = ("root_depth", "root", "similarity", "rigid")
@@ -385,3 +385,31 @@ def test_errors_say_what_was_found():
         keypoints_3d.published_joints(torch.zeros(1, 16, 8, 6), torch.zeros(1, 16))
     with pytest.raises(ValueError, match="threshold > 0"):
         keypoints_3d.auc_3d(target, target, step=0)
+    for threshold in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="3DPCK: expected finite mm"):
+            keypoints_3d.pck_3d(target * np.nan, target, threshold=threshold)
+    for maximum in (148, 152, np.inf):
+        with pytest.raises(ValueError, match="3DPCK"):
+            keypoints_3d.auc_3d(target, target, maximum=maximum)
+    assert "from 0 to 0.3 mm" in keypoints_3d.auc_3d(target, target, maximum=0.3, step=0.1).protocol
+
+
+@pytest.mark.parametrize("length", [-4000.0, 0.0, np.nan, np.inf])
+def test_a_bone_sum_is_a_length(length):
+    target = persons()
+    for use in (
+        lambda: keypoints_3d.mpjpe(target, target, align="zhou", bone_sum=length),
+        lambda: keypoints_3d.joint_errors(target, target, align="zhou", bone_sum=length),
+        lambda: keypoints_3d.scale_to(target, length),
+        lambda: keypoints_3d.scale_to(target, [4000.0, 4100.0, length, 4200.0]),
+        lambda: MPJPEAccumulator("zhou", bone_sum=length),
+    ):
+        with pytest.raises(ValueError, match=f"bone_sum: expected mm > 0, got {length:g}"):
+            use()
+
+
+def test_zhous_protocol_has_the_released_bone_sum_alone():
+    assert keypoints_3d.mpjpe(persons(), persons(), align="zhou").name == "MPJPE (Zhou)"
+    other = keypoints_3d.mpjpe(persons(), persons(), align="zhou", bone_sum=4000)
+    assert other.name == "MPJPE (bone sum)"
+    assert "4000 mm" in other.protocol

@@ -230,6 +230,36 @@ def test_the_two_sides_teach_each_other():
     assert plausibility.joint_limit_violations(mirrored, limits).value == 0
 
 
+def arms(directions):
+    """Return standing persons whose right arm is stretched in directions (N, 3), the left one in the mirrored."""
+    poses = np.repeat(standing(), len(directions), axis=0)
+    for side, mirror in (("r", (1, 1, 1)), ("l", (-1, 1, 1))):
+        shoulder, elbow, wrist = (joint(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist"))
+        poses[:, elbow] = poses[:, shoulder] + 300 * directions * mirror
+        poses[:, wrist] = poses[:, elbow] + 250 * directions * mirror
+    return poses
+
+
+# in percent of arms; sorting into cells blurs the border
+@pytest.mark.parametrize(
+    ("angle", "least", "most"), [(0, 0, 0), (6, 0, 3), (14, 5, 20), (20, 35, 65), (26, 75, 95), (44, 100, 100)]
+)
+def test_limits_end_about_their_tolerance_away(angle, least, most):
+    rng = np.random.default_rng(angle)
+    out = []
+    for _ in range(25):
+        taught, across = rng.normal(size=3), rng.normal(size=(20, 3))
+        taught /= np.linalg.norm(taught)
+        across = np.cross(taught, across)
+        across /= np.linalg.norm(across, axis=1, keepdims=True)
+        turned_by = np.cos(np.deg2rad(angle)) * taught + np.sin(np.deg2rad(angle)) * across
+        limits = JointLimits.from_poses(arms(taught[None]))
+        result = plausibility.joint_limit_violations(arms(turned_by), limits)
+        out.append(result.per_joint["r_shoulder"])
+    assert least <= np.mean(out) <= most
+    assert "within about 20 degrees (of 256 cells, 13 degrees apart)" in result.protocol
+
+
 def test_a_wider_tolerance_forgives_more():
     reference, poses = standing(5, 30), standing(40, 90, 4)
     narrow, wide = (

@@ -27,6 +27,7 @@ from python2_pickles import (
 from torch import nn
 
 from fastpose import models
+from fastpose.models import pickles
 from fastpose.models.pickles import START, is_module_pickle, read_module_pickle
 
 
@@ -51,7 +52,7 @@ def sentence(path):
     with pytest.raises(ValueError, match=r"^checkpoint .*model_30\.pth: ") as caught:
         read_module_pickle(path)
     text = str(caught.value)
-    assert "\n" not in text
+    assert text.isprintable()
     assert len(text) < 700
     return text
 
@@ -161,6 +162,11 @@ def test_other_names_are_refused_by_name_and_nothing_runs(written, tmp_path, nam
     assert not (tmp_path / "ran").exists()
 
 
+def doubled(levels):
+    """A pair of a pair of ..., each remembered and taken twice: 5 bytes a level, twice as many leaves."""
+    return b"NN\x86q\x00" + b"".join(bytes((*b"h", n, *b"\x86q", n + 1)) for n in range(levels))
+
+
 EMPTY = Call(Global("collections", "OrderedDict"), ())
 ODD = {
     "a class called": Call(Global(*NET), ("x",)),
@@ -204,6 +210,20 @@ ODD = {
     "a mark taken": Raw(b"N(\x85"),
     "half a pair": Raw(b"}(Nu"),
     "a number of 5,000 digits": Raw(b"L" + b"9" * 5000 + b"L\n"),
+    "pairs that double elsewhere": Raw(doubled(60) + b"\x85Q"),
+    "tuples 5,000 deep elsewhere": Raw(b"N" + b"\x85" * 5000 + b"\x85Q"),
+    "pairs that double as a size": Call(Global("torch._utils", "_rebuild_tensor"), (3, 0, Raw(doubled(60)), ())),
+    "pairs that double as a key": Raw(b"}" + doubled(60) + b"Ns"),
+    "a list of what is no pair": Call(Global("collections", "OrderedDict"), (["abc"],)),
+    "names that collide": Raw(b"}(" + b"".join(b"L%dL\nN" % (n * (2**61 - 1)) for n in range(9)) + b"u"),
+    "a long name": {"a" * 201: None},
+    "a place far away": Raw(b"Np9999999999\n"),
+    "a place below none": Raw(b"Np-1\n"),
+    "a name that a terminal obeys": module(NET, [("\x1b[31m", tensor("0", 1))]),
+    "a name of half a character": Raw(b"X\x03\x00\x00\x00\xed\xa0\x80"),
+    "a key that a terminal obeys": {"\x1b[31m": tensor("0", 1)},
+    "a key of two lines": {"a\nb": tensor("0", 1)},
+    "a part's name with dots": module(NET, modules=[("a.b", module(LIST, [("c", tensor("0", 1))]))]),
 }
 
 
@@ -279,6 +299,31 @@ def test_lists_copied_over_and_over_are_refused(written):
     copy = emit(Global("collections", "OrderedDict")) + b"h\x00\x85R"
     code = emit([["key", 1]] * 2000) + b"q\x00" + b"(" + copy * 2000 + b"t\x86"
     assert "copies lists over and over" in sentence(written(whole(Raw(code))))
+
+
+def test_long_names_around_many_parts_are_refused_before_they_fill_the_memory(written):
+    inner = [("0", Raw(emit(module(LIST)) + b"q\x00")), *((str(n), Raw(b"h\x00")) for n in range(1, 5000))]
+    network = module(LIST, modules=[("a" * 150, module(LIST, modules=[("b" * 47, module(LIST, modules=inner))]))])
+    assert "expected keys of at most 200 letters" in sentence(written(whole(network)))
+    long = module(LIST, modules=[("a" * 100_000, module(LIST, modules=inner))])
+    assert "a name has 100,000 characters" in sentence(written(whole(long)))
+
+
+def test_calls_with_one_long_tuple_over_and_over_are_refused(written):
+    for first, again in ((Global("__builtin__", "set"), b"R"), (Global("torch.nn.parameter", "Parameter"), b"\x81")):
+        code = b"(" + emit(tensor("0", 1)) + b"N" * 2000 + b"tq\x00" + (emit(first) + b"h\x00" + again) * 2000
+        assert "copies lists over and over" in sentence(written(whole(Raw(code), [("0", torch.zeros(1))])))
+
+
+def test_tensors_larger_than_the_file_together_are_refused(written):
+    part = Raw(emit(tensor("0", 1000)) + b"q\x00")
+    network = module(NET, [("a", part), *((f"a{n}", Raw(b"h\x00")) for n in range(99))])
+    assert "are together larger than it" in sentence(written(whole(network, [("0", torch.zeros(1000))])))
+
+
+def test_more_operations_than_any_network_needs_are_refused(written, monkeypatch):
+    monkeypatch.setattr(pickles, "OPERATIONS", 1000)
+    assert "at most 1,000 operations" in sentence(written(whole(Raw(b"}" * 1001))))
 
 
 def test_every_truncation_gets_one_sentence(weights, written):

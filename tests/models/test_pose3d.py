@@ -6,8 +6,8 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from fastpose import models, ops
-from fastpose.models.pose3d import FAINT, SOURCES, DepthMaps
-from fastpose.nn.coordinates import cube, joints_3d
+from fastpose.models.pose3d import SOURCES, DepthMaps
+from fastpose.nn.coordinates import FAINT, cube, joints_3d
 
 G, D = "pose3d.generator", "pose3d.discriminator"
 FLAT = {"depth_head": "flatten", "image_size": 64}
@@ -275,18 +275,20 @@ def test_the_discriminator_is_differentiable_twice(choice, norm):
         assert gradgradcheck(call, values, fast_mode=True)
 
 
-@pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
-def test_a_gradient_penalty_trains_every_layer_it_can(choice, norm):
-    network = models.create(f"{D}.tiny", norm=norm, **choice)
+def test_a_gradient_penalty_trains_every_layer(choice):
+    """All but shifts: between kinks the slope of the logit does not know them."""
+    torch.manual_seed(0)  # with other weights a narrow layer may have no rectifier open
+    network = models.create(f"{D}.tiny", norm="none", **choice)
     given = [tensor.requires_grad_() for tensor in inputs()]
     slopes = torch.autograd.grad(network(*given).sum(), given, create_graph=True)
     (sum(slope.flatten(1).square().sum(1) for slope in slopes).sqrt() - 1).square().mean().backward()
     for name, grad in gradients(network).items():
-        assert grad is None or torch.isfinite(grad).all(), name
-    first = {"image": 0, "geometry": 0 if "geometry" in choice else 1, "maps": 0}
-    for source, place in first.items():
-        assert network.embeddings[source][place].weight.grad.abs().sum() > 0, source
+        if name.endswith(".weight"):
+            assert torch.isfinite(grad).all(), name
+            assert (grad != 0).any(), name
+        else:
+            assert grad is None or (grad == 0).all(), name
 
 
 def test_the_generator_learns_from_the_discriminator_through_coordinates_and_maps():
@@ -351,6 +353,16 @@ def test_depth_maps_of_the_truth_are_the_same_from_heatmaps_and_from_joints(kind
     heatmaps, joints = truth()
     seen = [DepthMaps(kind, origin, 1.0)(heatmaps, joints)[:, :2] for origin in ("heatmaps", "joints")]
     torch.testing.assert_close(*seen, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("origin", ["heatmaps", "joints"])
+@pytest.mark.parametrize("kind", ["gaussian", "constant", "onehot"])
+def test_a_joint_without_heatmap_has_no_depth_map(kind, origin):
+    """Also where its depth map is drawn at its (x, y): a joint that is not shown has some."""
+    heatmaps, joints = truth()
+    maps = DepthMaps(kind, origin, 1.0)(heatmaps, joints)
+    assert (maps[0, 2] == 0).all()
+    assert (maps[0, :2].abs().amax((1, 2)) > 0).all()
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "constant", "onehot"])

@@ -1,6 +1,7 @@
 """Published weights: all keys map, strictly, and the outputs of the published networks come back."""
 
 import json
+import time
 from copy import deepcopy
 
 import pytest
@@ -247,6 +248,12 @@ def test_a_missing_first_weight_is_missing_like_any_other(weights):
         load(weights, stem_width=4)
 
 
+def test_keys_are_shown_in_one_line_of_a_length_to_read(weights):
+    with pytest.raises(ValueError, match=r"1 unexpected \(a\?b{118}\)") as error:
+        load(weights | {"a\n" + "b" * 10**6: torch.zeros(1)})
+    assert str(error.value).isprintable()
+
+
 def test_other_shapes_are_named_with_both(weights):
     weights["score.0.weight"] = torch.zeros(7, 16, 1, 1)
     with pytest.raises(
@@ -285,6 +292,40 @@ def test_other_networks_see_rgb_already(weights):
     before = network.stem.conv.weight.clone()
     assert not published.to_rgb("hourglass.tiny", network)
     assert torch.equal(network.stem.conv.weight, before)
+
+
+HUGE = {
+    "stacks": (POSE3D, {f"hourglass.{'9' * 9}.low1_.0.bn.weight": (1,)}),
+    "stacks of as many digits as Python reads": (POSE3D, {f"hourglass.{'9' * 5000}.low1_.0.bn.weight": (1,)}),
+    "stacks of modules": (POSE3D, {"hourglass.9998.a": (1,), "hourglass.0.up1_.9998.a": (1,)}),
+    "levels": (POSE3D, {"hourglass.0." + "low2." * 10**5 + "a": (1,)}),
+    "modules of the regressors": (POSE3D, {"reg_.9998.a": (1,)}),
+    "width": (POSE3D, {"lin_.0.0.weight": (2**40,)}),
+    "a width beyond all tensors": (POSE3D, {"lin_.0.0.weight": (2**62,)}),
+    "places": (POSE3D, {"reg.weight": (2**20, 2**41)}),
+    "blocks": (PONA, {"model.att.9998.a": (1,)}),
+    "levels that double": (MULTISCALE, {"in1_down99.layers.0.weight": (1,)}),
+    "a width of the discriminator": (PATCHES, {"layers.0.weight": (2**40, 2**20)}),
+}
+
+
+@pytest.mark.parametrize("what", HUGE)
+def test_sizes_that_few_weights_show_take_no_memory(what):
+    name, shapes = HUGE[what]
+    weights = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
+    before = time.process_time()
+    with pytest.raises(ValueError, match=r"does not fit the network|build no network"):
+        import_published(name, weights)
+    assert time.process_time() - before < 10
+
+
+def test_the_options_make_the_network_of_the_weights(weights):
+    weights = {f"module.{key}": tensor for key, tensor in weights.items()}
+    options = published.published_options("hourglass.tiny", weights)
+    network = models.create("hourglass", **options)
+    assert {key: t.shape for key, t in network.state_dict().items()} == {
+        key: t.shape for key, t in load(weights).state_dict().items()
+    }
 
 
 def test_a_network_without_published_format_says_so(weights, monkeypatch):

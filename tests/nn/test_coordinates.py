@@ -29,14 +29,42 @@ def test_the_cube_spans_the_crop():
     torch.testing.assert_close(heatmap_pixels(joints, (16, 32)), corners)
 
 
-def test_straight_through_stands_on_the_pixel_or_a_quarter_beside_it_exactly():
+def pixel(heatmaps, **options):
+    """Where the soft maximum is, in pixels (B, K, 2)."""
+    joints = joints_3d(heatmaps, torch.zeros(heatmaps.shape[:2], dtype=heatmaps.dtype), **options)
+    return heatmap_pixels(joints, heatmaps.shape[2:])
+
+
+@pytest.mark.parametrize("height", [1.0, 0.5, 0.3, 0.2, 0.05])
+@pytest.mark.parametrize("sigma", [1.0, 1.75])
+def test_an_unsure_joint_stands_where_it_is_found(height, sigma):
+    """At the paper's size, on an empty plane: not between its peak and the middle."""
+    points = torch.stack((12 + torch.arange(11, dtype=torch.float64) / 10, torch.full((11,), 50.4).double()), -1)
+    found = pixel(height * planes(points[None], (64, 64), sigma))
+    assert (found - points).abs().max() < (0.16 if sigma == 1 else 0.02)
+
+
+def test_a_second_maximum_elsewhere_has_no_part():
+    first, second = planes([[[12.0, 50.0]]], (64, 64)), planes([[[50.0, 12.0]]], (64, 64))
+    torch.testing.assert_close(pixel(0.4 * first + 0.39 * second), pixel(first))
+
+
+@pytest.mark.parametrize("height", [0.0, -1.0, 1e-12])
+def test_planes_without_a_peak_give_a_place_in_the_plane_and_finite_gradients(height):
+    heatmaps = torch.full((1, 2, 8, 8), height)
+    heatmaps[0, 0, 2, 5] += 1e-3
+    heatmaps.requires_grad_()
+    found = pixel(heatmaps)
+    assert ((found >= 0) & (found <= 7)).all()
+    (slope,) = torch.autograd.grad(found.sum(), heatmaps)
+    assert torch.isfinite(slope).all()
+
+
+def test_straight_through_stands_on_the_pixel_exactly():
     heatmaps = torch.rand(3, 4, 16, 32)
     pixels, _ = ops.decode_heatmaps(heatmaps, method="argmax")
-    quarters, _ = ops.decode_heatmaps(heatmaps, method="quarter")
     depth = torch.zeros(3, 4)
     assert torch.equal(joints_3d(heatmaps, depth, method="straight_through"), cube(pixels, depth, (16, 32)))
-    moved = joints_3d(heatmaps, depth, method="straight_through", quarter=True)
-    assert torch.equal(moved, cube(quarters, depth, (16, 32)))
 
 
 def test_straight_through_has_the_derivatives_of_the_soft_one():
@@ -53,18 +81,18 @@ def test_straight_through_has_the_derivatives_of_the_soft_one():
 
 
 def test_the_soft_one_is_differentiable_twice_in_heatmaps_and_depth():
-    inputs = tuple(torch.rand(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 2, 3, 4), (2, 2)))
+    shapes = ((2, 2, 9, 10), (2, 2))  # larger than the window in which the soft maximum looks
+    inputs = tuple(torch.rand(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
     call = lambda heatmaps, depth: joints_3d(heatmaps, depth, temperature=0.5)  # noqa: E731
     assert gradcheck(call, inputs)
     assert gradgradcheck(call, inputs)
 
 
 def test_a_higher_temperature_looks_farther():
-    heatmaps = planes([[[4.0, 4.0]]], (16, 16))
-    depth = torch.zeros(1, 1, dtype=torch.float64)
-    near, far = (joints_3d(heatmaps, depth, temperature=t)[0, 0, 0].item() for t in (0.01, 1.0))
-    assert near == pytest.approx(2 * 4 / 16 - 1, abs=1e-6)
-    assert near < far < 0  # toward the middle of the plane
+    heatmaps = planes([[[1.0, 4.0]]], (16, 16))
+    near, far = (pixel(heatmaps, temperature=t)[0, 0, 0].item() for t in (0.01, 1.0))
+    assert near == pytest.approx(1, abs=1e-6)
+    assert near + 0.1 < far < 4  # toward where the window is not cut by the border
 
 
 @pytest.mark.parametrize("method", BOTH)
@@ -80,7 +108,6 @@ def test_sixteen_bits_give_float32(method):
         (((3, 8, 8), (3,)), {}, r"heatmaps: expected \(B, K, H, W\), got \(3, 8, 8\)"),
         (((2, 3, 8, 8), (2, 3)), {"method": "softmax"}, "method: .* did you mean 'softargmax'"),
         (((2, 3, 8, 8), (2, 3)), {"temperature": 0.0}, "temperature: expected a positive finite number, got 0.0"),
-        (((2, 3, 8, 8), (2, 3)), {"quarter": True}, "quarter: .* use method='straight_through'"),
     ],
 )
 def test_bad_arguments_get_one_sentence(shapes, options, sentence):

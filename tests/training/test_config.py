@@ -24,6 +24,7 @@ class Model:
     stacks: int = 4
     sizes: tuple[int, ...] = (64, 32)
     positions: tuple[tuple[int, int], ...] = ()
+    names: tuple[str, ...] = ()
     kind: Literal["plain", "attention"] = "plain"
     width: int | None = None
     options: dict[str, float] | None = None
@@ -61,6 +62,13 @@ def overridden(*overrides: str) -> Config:
         ("model.sizes=", lambda c: c.model.sizes, ()),
         ("model.positions=(1,2),(3,4)", lambda c: c.model.positions, ((1, 2), (3, 4))),
         ("model.positions=[[1,2]]", lambda c: c.model.positions, ((1, 2),)),
+        ("model.positions=((1,2),)", lambda c: c.model.positions, ((1, 2),)),
+        ("model.names=a (b)", lambda c: c.model.names, ("a (b)",)),
+        ("model.names=a #1 (b c),d (e, f)", lambda c: c.model.names, ("a #1 (b c)", "d (e, f)")),
+        ('model.names=["a (b)", c]', lambda c: c.model.names, ("a (b)", "c")),
+        ("model.names=('(a, b)', c [d])", lambda c: c.model.names, ("(a, b)", "c [d]")),
+        ("model.names=mpii:/a(b,7", lambda c: c.model.names, ("mpii:/a(b,7",)),
+        ("model.names=don't, 7,", lambda c: c.model.names, ("don't", "7")),
         ("model.kind=attention", lambda c: c.model.kind, "attention"),
         ("model.width=128", lambda c: c.model.width, 128),
         ("model.width=none", lambda c: c.model.width, None),
@@ -89,7 +97,12 @@ def test_an_override_takes_the_type_of_its_field(override: str, get: Any, expect
         ("flip=maybe", "flip: expected true or false, got 'maybe'"),
         ("optimizer.betas=0.5", r"optimizer.betas: expected 2 values \(a number, a number\), got"),
         ("model.sizes=8,x", r"model.sizes\[1\]: expected an integer, got 'x'"),
-        ("model.sizes={a: 1", "model.sizes: expected a list such as 1,2,3"),
+        ("model.sizes={a: 1", r"model.sizes\[0\]: expected an integer, got '{a: 1'"),
+        ("model.sizes=[8", r"model.sizes: expected a list such as 1,2,3, got '\[8'"),
+        ("model.sizes=8,,2", "model.sizes: expected a list such as 1,2,3, got '8,,2'"),
+        ("model.names='a' b", "model.names: expected a list such as 1,2,3"),
+        ("model.names='a", "model.names: expected a list such as 1,2,3"),
+        pytest.param("model.sizes=" + "(" * 5000, "model.sizes: expected a list such as 1,2,3", id="nested"),
         ("model.kind=plane", "model.kind: expected one of plain, attention, got 'plane'; did you mean 'plain'"),
         ("model.width=x", "model.width: expected an integer or none, got 'x'"),
         ("run.batch_size=0", "run.batch_size: expected 1 or more, got 0"),
@@ -118,6 +131,19 @@ def test_a_configuration_survives_dict_and_yaml() -> None:
     original = overridden("model.positions=(1,2),(3,4)", "root=/tmp/ä b", "optimizer.lr=3e-5", "model.width=none")
     assert from_dict(Config, to_dict(original)) == original
     assert from_dict(Config, config.read_yaml(config.to_yaml(original), "x")) == original
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("test.protocols=MPJPE (root)", ("MPJPE (root)",)),
+        ("test.protocols=MPJPE (root),3DPCK AUC", ("MPJPE (root)", "3DPCK AUC")),
+        ('test.protocols=["MPJPE #1 (root depth)"]', ("MPJPE #1 (root depth)",)),
+        ("test.protocols=MPJPE #1 (root depth)", ("MPJPE #1 (root depth)",)),
+    ],
+)
+def test_the_protocols_of_poses_in_space_can_be_named(override: str, expected: tuple[str, ...]) -> None:
+    assert config.load_recipe("pose3d/tiny", [override]).config.test.protocols == expected
 
 
 def test_a_section_in_yaml_may_be_named_alone() -> None:

@@ -160,6 +160,35 @@ def test_best_follows_the_monitor_and_ignores_nan(tmp_path: Path, scores: list[f
     assert (manifest["step"], manifest["results"][0]["value"]) == (epoch, scores[epoch - 1])
 
 
+def test_what_the_training_set_told_goes_with_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = toy_system.train(tmp_path, *SHORT).folder
+    monkeypatch.setattr(toy_system.ToyTrainer, "measured", lambda trainer: {"data.size": 1.5}, raising=False)
+    told = toy_system.train(tmp_path, *SHORT).folder
+    for name in ("best", "last"):
+        assert checkpoint.load_weights(told / "weights" / f"{name}.safetensors")[1]["measured"] == {"data.size": 1.5}
+        assert "measured" not in checkpoint.load_weights(plain / "weights" / f"{name}.safetensors")[1]
+
+
+def test_the_training_set_is_asked_once_and_not_before_weights_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    step = toy_system.ToyTrainer.step
+
+    def stepped(*arguments: Any) -> Any:
+        happened.append("step")
+        return step(*arguments)
+
+    def measured(trainer: toy_system.ToyTrainer) -> dict[str, float]:
+        happened.append("measured")
+        return {"data.size": 1.5}
+
+    monkeypatch.setattr(toy_system.ToyTrainer, "step", stepped)
+    monkeypatch.setattr(toy_system.ToyTrainer, "measured", measured, raising=False)
+    toy_system.train(tmp_path, *SHORT)
+    assert happened == ["step"] * 4 + ["measured"]
+
+
 def test_nothing_but_nan_has_no_best(tmp_path: Path) -> None:
     result = train_scored(tmp_path, [math.nan, math.nan])
     assert result.best is None
@@ -308,3 +337,11 @@ def test_lines_instead_of_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert lines[1].startswith("step 2/4  epoch 1/1  ")
     assert "pose " in lines[1]
     assert lines[-1].startswith("epoch 1  step 4  score ")
+
+
+def test_a_protocol_is_explained_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = toy_system.train(tmp_path, "run.epochs=3", "data.length=4", progress=True).folder
+    lines = [line for line in capsys.readouterr().err.splitlines() if "score " in line]
+    assert len(lines) == 3
+    assert [line.endswith("[minus the mean square error]") for line in lines] == [True, False, False]
+    assert {row["protocol"] for row in rows(folder, "evaluation")} == {"minus the mean square error"}

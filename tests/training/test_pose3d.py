@@ -18,6 +18,7 @@ from fastpose.training import pose3d, pose3d_data
 from fastpose.training.pose3d_config import Pose3dConfig
 from fastpose.training.pose_data import MPII_MEAN
 
+PELVIS, THORAX = 6, 7
 KNOWN = [True, False, True, False, False, True]  # which samples of a batch have 3D truth
 REAL, FAKES = [0, 2, 5], {"both": [1, 0, 3], "3d": [0, 2, 5], "wild": [1, 3, 4]}
 SECOND = {"both": [2, 4, 5], "3d": [0, 2, 5], "wild": [1, 3, 4]}  # of the critic's second step with one batch
@@ -51,13 +52,15 @@ def batch_for(trainer: Any, seed: int = 0) -> dict[str, Tensor]:
 # ---- by hand ---------------------------------------------------------------------------------------------------
 
 
-def soft_places(heatmaps: Tensor, temperature: float) -> Tensor:
-    """The expected pixel (B, K, 2) as (x, y)."""
-    height, width = heatmaps.shape[2:]
-    share = torch.softmax(heatmaps.flatten(2) / temperature, -1).view(heatmaps.shape)
-    x = (share.sum(2) * torch.arange(width, dtype=share.dtype)).sum(-1)
-    y = (share.sum(3) * torch.arange(height, dtype=share.dtype)).sum(-1)
-    return torch.stack((x, y), -1)
+def soft_place(plane: Tensor, temperature: float) -> Tensor:
+    """The expected pixel (2,) as (x, y) of a plane (H, W) in the 9 x 9 pixels round its maximum."""
+    row, column = divmod(int(plane.argmax()), plane.shape[1])
+    rows, columns = slice(max(row - 4, 0), row + 5), slice(max(column - 4, 0), column + 5)
+    window = plane[rows, columns] / plane.max().clamp(min=0.01)
+    share = torch.softmax(window.flatten() / temperature, 0).view(window.shape)
+    x = share.sum(0) @ torch.arange(plane.shape[1], dtype=share.dtype)[columns]
+    y = share.sum(1) @ torch.arange(plane.shape[0], dtype=share.dtype)[rows]
+    return torch.stack((x, y))
 
 
 def in_cube(points: Tensor, depth: Tensor, side: int) -> Tensor:
@@ -105,13 +108,20 @@ class ByHand:
     def poses(self, heatmaps: Tensor, depth: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         """Return heatmaps, joints and what is shown of the true poses and of the estimates."""
         real_shown = self.visible & self.known
-        real = (self.target(real_shown), in_cube(self.points, self.depth, self.side), real_shown)
-        places = soft_places(heatmaps, self.settings.temperature)
+        target = self.target(real_shown)
+        real = (target, in_cube(self.places(target), self.depth, self.side), real_shown)
+        behind = depth - depth[:, PELVIS, None]
+        return real, (heatmaps, in_cube(self.places(heatmaps), behind, self.side), self.visible)
+
+    def places(self, heatmaps: Tensor) -> Tensor:
+        """Return the pixels (B, K, 2) of the maxima, soft or hard."""
+        planes = heatmaps.flatten(0, 1)
+        places = torch.stack([soft_place(plane, self.settings.temperature) for plane in planes]).view(6, 16, 2)
         if self.settings.coordinates == "straight_through":
             best = heatmaps.flatten(2).argmax(-1)
             hard = torch.stack((best % self.side, best // self.side), -1).double()
             places = hard + places - places.detach()
-        return real, (heatmaps, in_cube(places, depth, self.side), self.visible)
+        return places
 
     def critic_loss(self, real: Any, fake: Any, others: list[int]) -> Tensor:
         """Equation 3, or a Wasserstein critic's loss with its penalty."""
@@ -133,13 +143,15 @@ class ByHand:
         return scores[3:].mean() - scores[:3].mean() + settings.penalty * excess.square().mean()
 
     def adversarial(self, real: Any, fake: Any) -> Tensor:
-        """Equation 4; a critic with batch norm has true poses beside the estimates."""
+        """Equation 4; a critic with batch norm has as many true poses as partners of the estimates."""
         critic = self.networks["discriminator"]
-        made = (self.image, *hidden(*fake))
         if self.settings.gan == "wgan-gp":
-            return -critic(*made).mean()
-        true = (self.image[REAL], *hidden(*[part[REAL] for part in real]))
-        return label_loss(critic(*[torch.cat(pair) for pair in zip(true, made, strict=True)])[3:], 1.0)
+            return -critic(self.image, *hidden(*fake)).mean()
+        rows = REAL + REAL
+        common = real[2][rows] & fake[2]
+        true = (self.image[rows], *hidden(real[0][rows], real[1][rows], common))
+        made = (self.image, *hidden(fake[0], fake[1], common))
+        return label_loss(critic(*[torch.cat(pair) for pair in zip(true, made, strict=True)])[6:], 1.0)
 
     def step(self) -> dict[str, nn.Module]:
         heatmaps, depth = self.networks["generator"](self.image)
@@ -220,27 +232,96 @@ def test_the_adversarial_loss_goes_through_the_updated_critic() -> None:
     assert not torch.allclose(steps[0], steps[1])
 
 
+def shown_in_a_step(trainer: Any, batch: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
+    """Return what the critic reads in its passes, the generator's the last."""
+    shown: list[tuple[Tensor, ...]] = []
+    critic = trainer.networks["discriminator"]
+    critic.register_forward_pre_hook(lambda _, given: shown.append(tuple(x.detach() for x in given)))
+    trainer.step(batch, update_for(trainer))
+    return shown
+
+
 def test_hidden_joints_tell_nothing() -> None:
     """Half of what the critic is shown is real, and both halves hide the same joints."""
     trainer = trainer_for()
-    seen: list[tuple[Tensor, ...]] = []
-    trainer.networks["discriminator"].register_forward_pre_hook(
-        lambda _, given: seen.append(tuple(x.detach() for x in given))
-    )
-    trainer.step(batch_for(trainer), update_for(trainer))
-    shown, judged = seen
+    shown, judged = shown_in_a_step(trainer, batch_for(trainer))
     blank = (shown[1] == 0).all(-1).all(-1)  # (6, K)
     assert torch.equal(blank[:3], blank[3:])
     assert blank[:3].sum().item() == 4  # joint 3 and its partner's 7; joint 9 without depth; its partner hides 3
-    assert judged[1].shape[0] == 3 + 6
-    assert ((judged[1][3:] == 0).all(-1).all(-1) == (batch_for(trainer)["visibility"] == 0)).all()
+    assert judged[1].shape[0] == 6 + 6
+    blank = (judged[1] == 0).all(-1).all(-1)  # (12, K)
+    assert torch.equal(blank[:6], blank[6:])
+    assert (blank[6:] >= (batch_for(trainer)["visibility"] == 0)).all()
+
+
+def knows(trainer: Any, batch: dict[str, Tensor], offset: Tensor) -> None:
+    """Let the generator give the truth, its depth moved by a number per sample (B,)."""
+    generator = trainer.networks["generator"]
+    heatmaps = ops.render_gaussian_heatmaps(
+        batch["keypoints"], (trainer.config.data.image_size // 4,) * 2, trainer.config.loss.sigma
+    )
+    depth = batch["depth"] + offset[:, None]
+    generator.register_forward_hook(lambda *given: ([heatmaps + 0 * given[2][0][-1]], depth + 0 * given[2][1]))
+
+
+def exact(batch: dict[str, Tensor], root: int) -> dict[str, Tensor]:
+    """All with truth and labels; depths in 1/64, so that an offset is added and taken away without rounding."""
+    depth = (batch["depth"] * 64).round() / 64
+    ones = torch.ones_like(depth)
+    return batch | {"visibility": ones, "depth_known": ones, "depth": depth - depth[:, root : root + 1]}
+
+
+SEEN = [
+    ("discriminator.sources=image,maps",),
+    ("discriminator.sources=image,geometry",),
+    ("discriminator.sources=image,geometry,maps",),
+    ("loss.coordinates=straight_through",),
+    ("discriminator.depth_maps=constant",),
+    ("discriminator.depth_maps=onehot", "discriminator.depth_maps_from=joints"),
+    ("data.depth_root=thorax",),
+]
+
+
+@pytest.mark.parametrize("overrides", SEEN)
+def test_a_perfect_estimate_cannot_be_told_from_the_truth(overrides: tuple[str, ...]) -> None:
+    """To the last bit of all that the critic reads, wherever the estimate's root stands in depth."""
+    trainer = trainer_for("loss.fakes=3d", *overrides)
+    batch = exact(batch_for(trainer), THORAX if "data.depth_root=thorax" in overrides else PELVIS)
+    knows(trainer, batch, torch.tensor([0.0, 1.0, -2.0, 0.5, 3.0, -0.25]))
+    shown = shown_in_a_step(trainer, batch)
+    for given in shown:
+        for tensor in given:
+            real, fake = tensor.chunk(2)
+            assert torch.equal(real, fake)
+
+
+def test_the_generators_pass_has_the_statistics_of_the_critics_own() -> None:
+    """Where both are shown the same estimates, everything that the critic reads is the same."""
+    trainer = trainer_for("loss.fakes=3d")
+    batch = batch_for(trainer)
+    batch["depth_known"] = torch.ones(6, 16)
+    shown = shown_in_a_step(trainer, batch)
+    own, passed = shown
+    assert all(torch.equal(*pair) for pair in zip(own, passed, strict=True))
+
+
+@pytest.mark.parametrize("origin", ["heatmaps", "joints"])
+@pytest.mark.parametrize("kind", ["gaussian", "constant", "onehot"])
+def test_a_hidden_joint_has_no_depth_map(kind: str, origin: str) -> None:
+    trainer = trainer_for(f"discriminator.depth_maps={kind}", f"discriminator.depth_maps_from={origin}")
+    batch = batch_for(trainer)
+    real = trainer._truth(pose3d_data.normalise(batch["image"], trainer.config.data), batch)
+    critic: Any = trainer.networks["discriminator"]
+    _, heatmaps, joints = real.sources()
+    maps = critic.depth_maps(heatmaps, joints)
+    assert (maps[~real.shown] == 0).all()
+    assert (maps[real.shown].abs().amax((1, 2)) > 0).sum() > 40
 
 
 def test_half_of_the_critics_images_are_of_true_poses() -> None:
     trainer = trainer_for()
-    batch, seen = batch_for(trainer), []
-    trainer.networks["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-    trainer.step(batch, update_for(trainer))
+    batch = batch_for(trainer)
+    seen = [given[0] for given in shown_in_a_step(trainer, batch)]
     image = pose3d_data.normalise(batch["image"], trainer.config.data)
     assert torch.equal(seen[0], image[REAL + FAKES["both"]])
 
@@ -411,8 +492,17 @@ def test_the_defaults_are_full_2s() -> None:
     [
         ("stage", "name", "adverserial", "stage.name: expected one of 2d, pose, adversarial.*did you mean 'advers"),
         ("loss", "gan", "wgan", "loss.gan: expected one of bce, wgan-gp.*did you mean 'wgan-gp'"),
-        ("loss", "sigma", 0.0, r"loss\.sigma: expected a positive number, got 0\.0"),
-        ("loss", "temperature", float("nan"), r"loss\.temperature: expected a positive number, got nan"),
+        ("loss", "sigma", 0.0, r"loss\.sigma: expected a positive finite number, got 0\.0"),
+        ("loss", "sigma", float("inf"), r"loss\.sigma: expected a positive finite number, got inf"),
+        ("loss", "temperature", float("nan"), r"loss\.temperature: expected a positive finite number, got nan"),
+        ("loss", "temperature", float("inf"), r"loss\.temperature: expected a positive finite number, got inf"),
+        ("loss", "depth_weight", float("inf"), r"loss\.depth_weight: expected a finite number, got inf"),
+        ("model", "stacks", 0, r"model\.stacks: expected 1 or more, got 0"),
+        ("model", "modules", -1, r"model\.modules: expected 1 or more, got -1"),
+        ("model", "width", 20, r"model\.width: expected a multiple of 8, got 20"),
+        ("model", "regressor_modules", -1, r"model\.regressor_modules: expected 0 or more, got -1"),
+        ("discriminator", "width", 20, r"discriminator\.width: expected a multiple of 8, got 20"),
+        ("discriminator", "hidden", 0, r"discriminator\.hidden: expected 1 or more, got 0"),
         ("loss", "lambda_g", -1.0, r"loss\.lambda_g: expected 0 or more, got -1\.0"),
         ("loss", "bones_weight", float("nan"), r"loss\.bones_weight: expected 0 or more, got nan"),
         ("loss", "penalty_form", "pg", r"loss\.penalty_form: expected one of gp, lp, got 'pg'"),
@@ -428,9 +518,9 @@ def test_the_defaults_are_full_2s() -> None:
         ("discriminator", "sources", (), r"discriminator\.sources: expected different ones of .*got \(\)"),
         ("discriminator", "norm", "batsh", "discriminator.norm: .*did you mean 'batch'"),
         ("discriminator", "depth_maps", "gausian", "discriminator.depth_maps: .*did you mean 'gaussian'"),
-        ("discriminator", "width", 0, r"discriminator\.width: expected 1 or more, got 0"),
+        ("discriminator", "width", 0, r"discriminator\.width: expected a multiple of 8, got 0"),
         ("schedule", "name", "cosinus", "did you mean 'cosine'"),
-        ("schedule", "factor", 0.0, r"schedule\.factor: expected a positive number, got 0\.0"),
+        ("schedule", "factor", 0.0, r"schedule\.factor: expected a positive finite number, got 0\.0"),
         ("schedule", "milestones", (0,), r"schedule\.milestones: expected epochs from 1 on, got \(0,\)"),
     ],
 )
@@ -439,14 +529,29 @@ def test_a_bad_value_is_one_sentence(section: str, field: str, value: Any, sente
         replace(getattr(Pose3dConfig(), section), **{field: value})
 
 
+def test_a_trainer_reads_what_is_held_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, create, read = trainer_for(), pose3d_data.data.create, []
+    monkeypatch.setattr(
+        pose3d_data.data, "create", lambda *names, **options: read.append(names[::2]) or create(*names, **options)
+    )
+    trainer.train_dataset()
+    trainer.validation_dataset()
+    assert sorted(read) == [(name, split) for name in ("sample", "sample-mocap") for split in ("train", "val")]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["optimizer.generator.lr=0"], r"optimizer lr: expected a positive number, got 0\.0"),
-        (["optimizer.discriminator.beta1=1"], r"optimizer beta1: expected a number from 0 up to 1, got 1\.0"),
+        (["optimizer.generator.lr=0"], r"optimizer\.generator\.lr: expected a positive finite number, got 0\.0"),
+        (["optimizer.discriminator.lr=-1"], r"optimizer\.discriminator\.lr: expected a positive finite number, got -1"),
+        (["optimizer.discriminator.beta1=1"], r"optimizer\.discriminator\.beta1: expected a number from 0 up to 1"),
+        (["optimizer.discriminator.name=adm"], r"optimizer\.discriminator\.name: .*did you mean 'adam'"),
         (["stage=2d", "stage.fix_2d=yes"], r"stage\.fix_2d: expected no with stage\.name=2d"),
         (["data.name=none"], r"data\.name: expected a set with 3D truth with stage\.name=adversarial, got 'none'"),
-        (["data.mixing=shuffled"], r"data\.mixing: expected exact with stage\.name=adversarial"),
+        (
+            ["data.mixing=shuffled", "data.epoch_batches=0"],
+            r"data\.mixing: expected exact with stage\.name=adversarial",
+        ),
         (["data.wild=", "loss.fakes=wild"], r"loss\.fakes: expected 3d or both without photographs in data\.wild"),
         (["loss.gan=wgan-gp"], r"discriminator\.norm: expected none with loss\.gan=wgan-gp"),
         (["loss.critic_steps=2", "run.accumulate=2"], r"loss\.critic_steps: expected 1 with run\.accumulate=2, got 2"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -14,9 +12,9 @@ from fastpose.data.pose3d import bone_sum
 from fastpose.metrics.keypoints_3d import RELEASED_BONE_SUM, scale_to
 from fastpose.skeletons import MPII, Skeleton
 from fastpose.training import pose3d_estimation
-from fastpose.training.estimation import InferenceConfig
 from fastpose.training.pose3d_data import Pose3dDataConfig
-from fastpose.training.pose3d_estimation import Estimate3D, Pose3dEstimator, assumed_bones, to_millimetres
+from fastpose.training.pose3d_estimation import Estimate3D, Pose3dEstimator
+from fastpose.training.pose3d_scores import Pose3dScoreConfig
 
 DATA = Pose3dDataConfig(name="sample-mocap", image_size=128, mean=(0.0, 0.0, 0.0))
 DOTS = Skeleton("dots", ("red", "green", "blue"), ((0, 1),), ())
@@ -50,9 +48,15 @@ class FixedPose(nn.Module):
         return [planes.expand(batch, *planes.shape)], self.depth.expand(batch, -1)
 
 
-@dataclass(frozen=True)
-class Bones:
-    bone_sum: float = 0.0
+class Constant(nn.Module):
+    """Any image -> the same heatmaps, all at depth 0."""
+
+    def __init__(self, heatmaps: Tensor) -> None:
+        super().__init__()
+        self.heatmaps = heatmaps
+
+    def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        return [self.heatmaps], torch.zeros(self.heatmaps.shape[:2])
 
 
 def photo_of(points: np.ndarray, size: tuple[int, int] = (180, 220), heights: tuple[float, ...] = (1, 1, 1)):
@@ -64,7 +68,7 @@ def photo_of(points: np.ndarray, size: tuple[int, int] = (180, 220), heights: tu
 
 
 def dots(**test: object) -> Pose3dEstimator:
-    estimator = Pose3dEstimator(DotFinder(), DATA, InferenceConfig(**test))  # type: ignore[arg-type]
+    estimator = Pose3dEstimator(DotFinder(), DATA, Pose3dScoreConfig(**test))  # type: ignore[arg-type]
     estimator.skeleton = DOTS
     return estimator
 
@@ -72,7 +76,7 @@ def dots(**test: object) -> Pose3dEstimator:
 def fixed(flip: bool = False, seed: int = 0) -> Pose3dEstimator:
     rng = np.random.default_rng(seed)
     network = FixedPose(rng.integers(2, 30, (16, 2)), rng.uniform(-0.4, 0.4, 16))
-    return Pose3dEstimator(network, DATA, InferenceConfig(flip=flip, decoder="argmax"))
+    return Pose3dEstimator(network, DATA, Pose3dScoreConfig(flip=flip, decoder="argmax"))
 
 
 # ---- photographs ---------------------------------------------------------------------------------------------------
@@ -141,7 +145,7 @@ def test_a_lean_of_the_depth_is_averaged_away():
     photo = photo_of(JOINTS)
     depth = {}
     for flip in (False, True):
-        estimator = Pose3dEstimator(Leaning(), DATA, InferenceConfig(flip=flip))
+        estimator = Pose3dEstimator(Leaning(), DATA, Pose3dScoreConfig(flip=flip))
         estimator.skeleton = DOTS
         depth[flip] = estimator(photo).cube[0, :, 2]
     assert np.abs(depth[False]).max() > 1e-3
@@ -213,7 +217,7 @@ def test_a_rotated_crop_has_its_side_too():
 
 
 def test_weights_of_a_run_become_an_estimator_with_its_options(tmp_path):
-    estimator = Pose3dEstimator.from_weights(save(tmp_path, "pose3d/tiny"), test=InferenceConfig(decoder="dark"))
+    estimator = Pose3dEstimator.from_weights(save(tmp_path, "pose3d/tiny"), test=Pose3dScoreConfig(decoder="dark"))
     assert estimator.data.image_size == 64
     assert estimator.test.decoder == "dark"
     assert estimator.device.type == "cpu"
@@ -229,25 +233,54 @@ def test_the_usual_test_is_that_of_the_system():
     assert Pose3dEstimator(DotFinder(), DATA).test.flip is True
 
 
+def test_joints_can_be_read_as_released():
+    """The quarter offset of the released code looks x's neighbours up where y's are."""
+    one = fixed()
+    heatmaps = torch.zeros(1, 16, 32, 32)
+    heatmaps[..., 2, 5], heatmaps[..., 4, 2] = 1, 0.5
+    one.network = Constant(heatmaps)
+    images, affine = torch.zeros(1, 3, 128, 128, dtype=torch.uint8), torch.eye(2, 3)[None]
+    for decoder, expected in (("argmax", [5, 2]), ("zhou", [4.75, 2.25])):
+        one.test = Pose3dScoreConfig(flip=False, decoder=decoder)
+        found = one.read(images, affine)
+        np.testing.assert_allclose(found.keypoints[0, 0], expected)
+        np.testing.assert_allclose(found.cube[0, 0, :2], np.array(expected) / 16 - 1)
+
+
 # ---- millimetres ---------------------------------------------------------------------------------------------------
+
+
+def estimate_of(cube: np.ndarray) -> Estimate3D:
+    """Return persons whose joints in the crop are given."""
+    keypoints, scores = np.zeros((len(cube), 16, 2), np.float32), np.ones((len(cube), 16), np.float32)
+    return Estimate3D(keypoints, scores, cube.astype(np.float32), np.ones(len(cube), np.float32))
 
 
 def test_millimetres_have_the_assumed_bones_and_stand_on_the_pelvis():
     cube = np.random.default_rng(3).uniform(-1, 1, (5, 16, 3)).astype(np.float32)
-    joints = to_millimetres(cube)
+    joints = fixed().millimetres(estimate_of(cube))
+    assert joints.dtype == np.float32
     np.testing.assert_allclose(bone_sum(joints.astype(np.float64)), RELEASED_BONE_SUM, rtol=1e-6)
     np.testing.assert_array_equal(joints[:, MPII.index("pelvis")], 0)
     expected = scale_to(cube, 1800.0).numpy()
     expected -= expected[:, [MPII.index("pelvis")]]
-    np.testing.assert_allclose(to_millimetres(cube, 1800.0), expected, atol=1e-3)
-    np.testing.assert_array_equal(to_millimetres(cube[0]), joints[0])
+    shorter = Pose3dEstimator(DotFinder(), DATA, Pose3dScoreConfig(bone_sum=1800.0))
+    np.testing.assert_allclose(shorter.millimetres(estimate_of(cube)), expected, atol=1e-3)
+    assert fixed().millimetres(estimate_of(cube[:0])).shape == (0, 16, 3)
 
 
 def test_a_pose_without_extent_stays_a_point():
-    np.testing.assert_array_equal(to_millimetres(np.ones((2, 16, 3), np.float32)), 0)
+    np.testing.assert_array_equal(fixed().millimetres(estimate_of(np.ones((2, 16, 3)))), 0)
 
 
 def test_the_assumed_size_is_the_configured_one():
-    assert assumed_bones(Bones()) == assumed_bones(InferenceConfig()) == RELEASED_BONE_SUM
-    assert assumed_bones(Bones(3900.0)) == 3900
+    assert fixed().bone_sum == RELEASED_BONE_SUM
+    assert Pose3dEstimator(DotFinder(), DATA, Pose3dScoreConfig(bone_sum=3900.0)).bone_sum == 3900
     assert pose3d_estimation.ROOT == 6
+
+
+def test_weights_bring_the_size_of_the_persons_they_were_trained_on(tmp_path):
+    path = save(tmp_path, "pose3d/tiny", measured={"test.bone_sum": 3951.25, "run.nothing": 3.0})
+    assert Pose3dEstimator.from_weights(path).bone_sum == 3951.25
+    named = save(tmp_path, "pose3d/tiny", "test.bone_sum=4100", measured={"test.bone_sum": 3951.25})
+    assert Pose3dEstimator.from_weights(named).bone_sum == 4100

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from fastpose import ops
-from fastpose.training.pose3d_evidence import Evidence, choose
+from fastpose.training.pose3d_evidence import Evidence, choose, partners
 
 
 def evidence(seed: int = 0, count: int = 3) -> Evidence:
@@ -74,6 +73,14 @@ def test_samples_are_taken_and_joined_in_order() -> None:
     assert torch.equal(both.shown, poses.shown[[2, 0, 1]])
 
 
+def test_partners_hide_what_one_of_them_lacks() -> None:
+    poses = evidence()
+    first, second = poses.paired(poses.take([2, 2, 0]))
+    assert torch.equal(first.shown, second.shown)
+    assert torch.equal(first.shown, poses.shown & poses.shown[[2, 2, 0]])
+    assert torch.equal(second.joints, poses.joints[[2, 2, 0]])
+
+
 def test_detached_poses_have_no_history() -> None:
     poses = evidence()
     poses.joints.requires_grad_()
@@ -82,7 +89,7 @@ def test_detached_poses_have_no_history() -> None:
 
 # ---- which samples ---------------------------------------------------------------------------------------------
 
-KNOWN = torch.tensor([True, False, True, False, False, True])
+KNOWN = [True, False, True, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -100,31 +107,35 @@ def test_as_many_estimates_as_true_poses(fakes: str, turn: int, expected: tuple[
 
 
 def test_estimates_of_both_domains_are_even() -> None:
-    known = torch.arange(12) < 6
+    known = [True] * 6 + [False] * 6
     _, others = choose(known, "both")
-    assert sum(bool(known[row]) for row in others) == 3
+    assert sum(known[row] for row in others) == 3
     assert choose(known, "both") == choose(known, "both")
 
 
 def test_a_domain_that_is_short_is_filled_from_the_other() -> None:
-    assert choose(torch.tensor([True, True, True, False]), "both") == ([0, 1, 2], [3, 0, 1])
-    assert choose(torch.tensor([True, False, False, False]), "both") == ([0], [1])
+    assert choose([True, True, True, False], "both") == ([0, 1, 2], [3, 0, 1])
+    assert choose([True, False, False, False], "both") == ([0], [1])
 
 
 def test_few_wild_ones_take_as_few_true_poses() -> None:
-    known = torch.tensor([True, True, True, False])
+    known = [True, True, True, False]
     assert choose(known, "wild") == ([0], [3])
     assert choose(known, "wild", turn=2) == ([2], [3])
 
 
 def test_without_wild_photographs_both_are_those_of_the_3d_set() -> None:
-    assert choose(torch.ones(3, dtype=torch.bool), "both") == ([0, 1, 2], [0, 1, 2])
+    assert choose([True] * 3, "both") == ([0, 1, 2], [0, 1, 2])
+
+
+def test_every_sample_has_a_true_pose_as_partner_and_all_are_shown_as_often() -> None:
+    assert partners(KNOWN) == [0, 2, 5, 0, 2, 5]
+    assert partners([False, True, False]) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("known", "fakes", "found"), [([False, False], "both", "0 with truth and 2 without"), ([True], "wild", "1 with")]
 )
 def test_a_batch_without_a_domain_is_one_sentence(known: list[bool], fakes: str, found: str) -> None:
-    flags: Tensor = torch.tensor(known)
     with pytest.raises(ValueError, match=f"batch: expected samples with 3D truth .*{found}.*change data.wild_share"):
-        choose(flags, fakes)
+        choose(known, fakes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from fastpose.data import pose3d
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.mixing import MixedDataset
-from fastpose.data.person import person
+from fastpose.data.person import Person, person
 from fastpose.skeletons import MPII
 from fastpose.training import pose3d_pictures
-from fastpose.training.estimation import InferenceConfig
 from fastpose.training.pose3d_data import Pose3dDataConfig
 from fastpose.training.pose3d_estimation import Pose3dEstimator
+from fastpose.training.pose3d_reference import reference
+from fastpose.training.pose3d_scores import Pose3dScoreConfig
 
 DATA = Pose3dDataConfig(name="sample-mocap", image_size=64, mean=(0.0, 0.0, 0.0))
 
@@ -63,7 +65,7 @@ def dataset(name: str, count: int, *, truth: bool) -> KeypointDataset:
 
 @pytest.fixture
 def estimator() -> Pose3dEstimator:
-    return Pose3dEstimator(Guess(), DATA, InferenceConfig(flip=False))
+    return Pose3dEstimator(Guess(), DATA, Pose3dScoreConfig(flip=False, bone_sum=4000))
 
 
 def test_both_domains_are_shown(estimator):
@@ -80,7 +82,9 @@ def test_photographs_alone_are_shown_and_one_set_needs_no_parts(estimator):
     assert set(pictures) == {"wild", "heatmaps", "descriptor"}
 
 
-def test_the_error_is_that_of_the_pose_with_the_persons_own_bones(estimator, monkeypatch):
+@pytest.fixture
+def written(monkeypatch) -> list[str]:
+    """The captions of all rows of panels."""
     from fastpose.visual import transfer
 
     written: list[str] = []
@@ -91,20 +95,59 @@ def test_the_error_is_that_of_the_pose_with_the_persons_own_bones(estimator, mon
         return whole(rows, titles, captions=captions, **options)
 
     monkeypatch.setattr(transfer, "panels", panels)
+    return written
+
+
+def guessed() -> np.ndarray:
+    """Return the joints in mm that `Guess` sees in every photograph."""
+    guess = np.zeros((16, 3))
+    guess[:, 1] = np.arange(16)
+    guess *= 4000 / pose3d.bone_sum(guess)
+    return guess - guess[6]
+
+
+def test_the_error_is_that_of_the_pose_in_the_assumed_size(estimator, written):
     one = dataset("mocap", 1, truth=True)
     pose3d_pictures.samples(estimator, one)
     true = one.source.persons[0].pose3d.joints
-    guess = np.zeros((16, 3))
-    guess[:, 1] = np.arange(16)
-    guess *= pose3d.bone_sum(true) / pose3d.bone_sum(guess)
-    error = np.linalg.norm((guess - guess[6]) - (true - true[6]), axis=1).mean()
-    assert written == [f"mocap val, person 0: {error:.0f} mm off, pelvis on pelvis, true bone sum"]
+    error = np.linalg.norm(guessed() - (true - true[6]), axis=1).mean()
+    assert written == [f"mocap val, person 0: {error:.0f} mm off, pelvis on pelvis, bones of 4,000 mm together"]
+
+
+def without(one: Person, joints: list[int]) -> Person:
+    """Return a person some of whose joints have no label and lie anywhere."""
+    pose, visibility = one.pose3d.joints.copy(), one.visibility.copy()
+    pose[joints], visibility[joints] = 1e6, 0
+    return replace(one, pose3d=replace(one.pose3d, joints=pose), visibility=visibility)
+
+
+def test_the_assumed_size_is_that_of_the_evaluation(written):
+    """Where the configuration names none, the training set's mean."""
+    estimator = Pose3dEstimator(Guess(), DATA, Pose3dScoreConfig(flip=False))
+    pose3d_pictures.samples(estimator, dataset("mocap", 1, truth=True))
+    assert f"bones of {reference(DATA).bone_sum:,.0f} mm together" in written[0]
+    assert estimator.test.bone_sum == 0
+
+
+def test_joints_without_label_are_no_error(estimator, written):
+    one = dataset("mocap", 2, truth=True)
+    one.source.persons = [without(*pair) for pair in zip(one.source.persons, ([0, 9], [6]), strict=True)]
+    pictures = pose3d_pictures.samples(estimator, one)
+    true = one.source.persons[0].pose3d.joints
+    error = np.linalg.norm(guessed() - (true - true[6]), axis=1)[[*range(1, 9), *range(10, 16)]].mean()
+    bones = "bones of 4,000 mm together"
+    assert written == [
+        f"mocap val, person 0: {error:.0f} mm off, pelvis on pelvis, {bones}",
+        f"mocap val, person 1: its pelvis has no label, {bones}",
+    ]
+    assert pictures["poses"].shape[2] == 3
 
 
 def test_a_photograph_and_its_film(estimator, monkeypatch):
     monkeypatch.setattr(pose3d_pictures, "FRAMES", 4)
     photo = np.full((30, 50, 3), 120, np.uint8)
-    estimate = estimator(photo)
+    cube = np.random.default_rng(0).uniform(-1, 1, (1, 16, 3)).astype(np.float32)
+    estimate = replace(estimator(photo), cube=cube)
     assert pose3d_pictures.portrait(photo, estimate, estimator).shape[1] > 4 * 360
     film = pose3d_pictures.film(photo, estimate, estimator)
     assert len(film) == 4

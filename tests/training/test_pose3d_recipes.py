@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from fastpose import models, training
-from fastpose.training import checkpoint, outcome, pose3d, resume_point, state_tree, systems
+from fastpose.data import transforms
+from fastpose.training import checkpoint, outcome, pose3d, pose3d_scores, resume_point, state_tree, systems
 from fastpose.training import config as configuration
 
 RECIPES = [name for name in training.list_recipes() if name.startswith("pose3d/")]
@@ -39,14 +40,18 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "full-fix-2d": {"stage.fix_2d": (False, True)},
     "full-no-pretrain": {"optimizer.generator.lr": (2.5e-5, 2.5e-4)},
     "full-4s": {"model.stacks": (2, 4)},
-    "full-3dhp": {"data.validation": ("", "mpi_inf_3dhp")},
+    "full-3dhp": {"data.validation": ("", "mpi_inf_3dhp"), "test.monitor": ("", "mpii val PCKh@0.5")},
     "full-2s-bones": {"loss.bones_weight": (0.0, 0.01)},
     "full-2s-wgan-gp": {
         "discriminator.norm": ("batch", "none"),
         "loss.gan": ("bce", "wgan-gp"),
         "loss.critic_steps": (1, 5),
     },
-    "baseline-3dhp": {"stage.name": ("adversarial", "pose"), "data.validation": ("", "mpi_inf_3dhp")},
+    "baseline-3dhp": {
+        "stage.name": ("adversarial", "pose"),
+        "data.validation": ("", "mpi_inf_3dhp"),
+        "test.monitor": ("", "mpii val PCKh@0.5"),
+    },
     "baseline-bones": {"stage.name": ("adversarial", "pose"), "loss.bones_weight": (0.0, 0.01)},
 }
 # Parameters of the generators; 14,429,104 is the released backbone's.
@@ -124,8 +129,29 @@ def test_iterations_of_the_paper() -> None:
     assert (second.schedule.milestones, second.optimizer.generator.lr) == ((25,), 2.5e-4)
 
 
-def test_fix_2d_is_stage_2_behind_the_2d_module_of_stage_1() -> None:
-    assert changes("stage-2-2s", "baseline-fix-2d") == {"stage.fix_2d": (False, True)}
+def test_fix_2d_has_the_budget_of_the_rows_without() -> None:
+    """Stage 2 behind the 2D module of stage 1, then as many steps with a critic as without."""
+    fixed = {"stage.fix_2d": (False, True)}
+    assert changes("stage-2-2s", "stage-2-2s-fix-2d") == changes("baseline", "baseline-fix-2d") == fixed
+    assert changes("baseline-fix-2d", "full-fix-2d") == {"stage.name": ("pose", "adversarial")}
+    for name in ("baseline-fix-2d", "full-fix-2d"):
+        text = training.load_recipe(f"pose3d/{name}").description
+        assert text.endswith("those of pose3d/stage-2-2s-fix-2d.")
+
+
+@pytest.mark.parametrize("name", ["full-3dhp", "baseline-3dhp"])
+def test_the_best_weights_are_not_chosen_by_the_unseen_data(name: str) -> None:
+    assert pose3d_scores.monitor(config_of(name)) == ("mpii val PCKh@0.5", "max")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_papers_results_are_measured(name: str) -> None:
+    recipe = training.load_recipe(name)
+    for result in recipe.paper:
+        if "(root depth)" in result:  # whether there are cameras the data tell
+            result = result.replace("#1 (root depth)", "(root)")
+        chosen = configuration.apply_overrides(recipe.config, [f"test.monitor={result}"])
+        assert pose3d_scores.monitor(chosen)[0] == result
 
 
 def test_the_backbone_is_as_released() -> None:
@@ -133,6 +159,9 @@ def test_the_backbone_is_as_released() -> None:
     assert (config.model.stacks, config.model.modules, config.model.depth_head) == (2, 2, "flatten")
     assert (config.loss.depth_weight, config.loss.bones_weight, config.loss.sigma) == (0.1, 0.01, 1.75)
     assert (config.data.targets, config.data.depth_root, config.data.mean) == ("reprojected", "thorax", (0, 0, 0))
+    assert (config.data.mixing, config.data.ratio_3d, config.data.every) == ("shuffled", 1, "10fps")
+    assert (config.data.test_every, config.test.released) == ("zhou", True)
+    assert transforms.augmentation(config.data.wild_augmentation).gain == (0.6, 1.0)
     assert (config.run.epochs, config.run.batch_size, config.optimizer.generator.lr) == (10, 6, 2.5e-5)
     assert config_of("zhou-stage-2").loss.bones_weight == 0
 
@@ -195,6 +224,12 @@ def test_train_leaves_a_run_folder(run: training.FitResult) -> None:
     assert logged <= set().union(*rows)
     assert run.best is not None
     assert run.best["name"] == "sample-mocap val MPJPE (root)"
+
+
+def test_the_weights_say_how_long_the_bones_of_their_training_set_are(run: training.FitResult) -> None:
+    measured = checkpoint.load_weights(run.folder / "weights/last.safetensors")[1]["measured"]
+    assert measured["test.bone_sum"] > 1000
+    assert systems.load_network(run.folder / "weights/last.safetensors")[1].test.bone_sum == measured["test.bone_sum"]
 
 
 def test_evaluate_repeats_the_last_evaluation(run: training.FitResult) -> None:

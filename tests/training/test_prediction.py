@@ -184,13 +184,70 @@ def test_a_folder_named_like_a_photograph_is_none(photo, tmp_path):
         prediction.find_photos([tmp_path / "empty"])
 
 
-@pytest.mark.parametrize("override", ["data.height=64", "data.name=photos", "data.sigma=3", "test.splits=2"])
+@pytest.mark.parametrize("override", ["data.height=64", "data.name=photos", "data.sigma=3"])
 def test_what_training_fixed_cannot_be_overridden(folder, photo, tmp_path, override):
     keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
     options = {"poses": keypoints, "keypoints": keypoints, "out": tmp_path / "out"}
     with pytest.raises(ValueError, match=rf"{override.split('=')[0]}: the training of .* fixed it"):
         training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options, overrides=[override])
     assert training.transfer(None, folder / "pona-tiny.safetensors", [photo], **options, overrides=["run.seed=7"])
+
+
+@pytest.mark.parametrize(
+    ("system", "override", "why"),
+    [
+        ("pose3d", "data.image_size=128", "the training of .* fixed it"),
+        ("pose3d", "data.mean=0,0,0", "the training of .* fixed it"),
+        ("pose3d", "data.crop=stacked_hourglass", "the training of .* fixed it"),
+        ("pose3d", "test.scale=gt_root_camera", "counts in an evaluation alone"),
+        ("pose3d", "test.protocols=MPJPE (root)", "counts in an evaluation alone"),
+        ("sagan", "data.image_size=128", "the training of .* fixed it"),
+        ("sagan", "data.std=2,2,2", "the training of .* fixed it"),
+        ("pona", "test.splits=2", "counts in an evaluation alone"),
+    ],
+)
+def test_what_would_show_weights_something_else_cannot_be_overridden(folder, photo, tmp_path, system, override, why):
+    weights, options = folder / f"{system}-tiny.safetensors", {"out": tmp_path / "out", "overrides": [override]}
+    job = training.transfer if system == "pona" else training.predict
+    with pytest.raises(ValueError, match=rf"{override.split('=')[0]}: {why}; leave this override out \(run\.\*, "):
+        job(None, weights, [photo], **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_counts_for_photographs_can_be_overridden(folder, photo, tmp_path):
+    changes = ["run.seed=7", "test.flip=no", "test.decoder=argmax", "test.backend=reference"]
+    for name, more in (("sagan-tiny", "test.scales=0.9,1.1"), ("pose3d-tiny", "test.bone_sum=4000")):
+        weights = folder / f"{name}.safetensors"
+        assert training.predict(None, weights, [photo], out=tmp_path / "out", overrides=[*changes, more])
+
+
+@pytest.mark.parametrize(("system", "lacks"), [("sagan", "test.bone_sum"), ("pose3d", "test.scales")])
+def test_a_refusal_offers_what_the_system_knows(folder, photo, tmp_path, system, lacks):
+    weights, options = folder / f"{system}-tiny.safetensors", {"out": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"\(run\.\*, test\.flip, .* may change\)") as refusal:
+        training.predict(None, weights, [photo], **options, overrides=["data.image_size=128"])
+    assert lacks not in str(refusal.value)
+    with pytest.raises(ValueError, match=f"unknown key '{lacks}'"):
+        training.predict(None, weights, [photo], **options, overrides=[f"{lacks}=1"])
+
+
+def test_folders_that_photographs_do_not_need_may_be_named(folder, photo, tmp_path):
+    pose3d = ["data.root=/h36m", "data.wild=mpii:/mpii", "data.validation=h36m:/h36m"]
+    for system, overrides in (("sagan", ["data.root=/lsp"]), ("pose3d", pose3d)):
+        weights = folder / f"{system}-tiny.safetensors"
+        assert training.predict(None, weights, [photo], out=tmp_path / "out", overrides=overrides)
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_a_file_is_no_folder_for_pictures(folder, photo, tmp_path, inside):
+    mine = tmp_path / "k.json"
+    mine.write_text("mine")
+    sentence = r"out: expected a folder, .*k\.json.* is a file or lies in one; name another"
+    with pytest.raises(ValueError, match=sentence):
+        training.predict(None, folder / "sagan-tiny.safetensors", [photo], out=mine / inside)
+    with pytest.raises(ValueError, match=sentence):
+        training.transfer(None, folder / "pona-tiny.safetensors", [photo], poses=photo, out=mine / inside)
+    assert mine.read_text() == "mine"
 
 
 def test_weights_of_nan_draw_nothing(photo, tmp_path):
@@ -244,6 +301,14 @@ def test_joints_in_millimetres_say_what_they_mean_and_transfer_reads_them(folder
     (tmp_path / "k.json").write_text(json.dumps([row]))
     assert PoseReader(tmp_path / "k.json", None).of(photo).size == SIZE
     assert "joints_3d" not in json.dumps(_flat(folder, photo, tmp_path))
+
+
+def test_the_size_is_that_of_the_persons_the_weights_were_trained_on(photo, tmp_path):
+    weights, path = save(tmp_path, "pose3d/tiny", measured={"test.bone_sum": 3951.25}), tmp_path / "k.json"
+    training.predict(None, weights, [photo], out=tmp_path / "out", save_keypoints=path)
+    (row,) = json.loads(path.read_text())
+    assert row["joints_3d"]["scale"] == "assumed: the 14 bones together are 3951.2 mm long"
+    np.testing.assert_allclose(bone_sum(np.array(row["persons"][0]["joints_3d"])), 3951.25, atol=2)
 
 
 def _flat(folder: Path, photo: Path, tmp_path: Path) -> object:

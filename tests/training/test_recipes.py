@@ -123,8 +123,9 @@ def test_extra_data_sets_are_joined() -> None:
     config = DataConfig(name="sample", extra=("sample:",), image_size=64)
     joined, alone = pose_data.train_dataset(config, 0), pose_data.train_dataset(DataConfig(name="sample"), 0)
     assert len(joined) == 2 * len(alone)
+    assert joined.locate(len(alone) + 5) == (1, 5)
     first, again = joined[(3, 5)], joined[(3, len(alone) + 5)]
-    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["to_image"], again["to_image"])  # each set is augmented by random numbers of its own
     with pytest.raises(IndexError, match="expected 0 to 119"):
         joined[len(joined)]
 

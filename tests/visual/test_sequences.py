@@ -82,6 +82,28 @@ def test_a_film_keeps_the_colours_of_the_limbs(tmp_path):
             assert all((shown[4 * k : 4 * k + 4, :4] == colour).all(2).any() for k, colour in enumerate(colours))
 
 
+def test_what_is_white_stays_white(tmp_path):
+    """The near white of a photograph would be taken for it."""
+    from PIL import Image
+
+    rng, frames = np.random.default_rng(0), []
+    photo = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    photo[:48] = 250
+    for place in range(6):
+        panel = np.full((64, 64, 3), 255, np.uint8)
+        panel[20:40, 6 * place : 6 * place + 20] = rng.integers(0, 256, (20, 20, 3))
+        frames.append(np.concatenate([photo, panel], 1))
+    path = sequences.save_gif(tmp_path / "film.gif", frames, keep=((255, 255, 255), (250, 30, 30)))
+    with Image.open(path) as film:
+        shown = []
+        for number in range(film.n_frames):
+            film.seek(number)
+            shown.append(np.array(film.convert("RGB")))
+    for frame, source in zip(shown, frames, strict=True):
+        assert (frame[:, 64:][(source[:, 64:] == 255).all(2)] == 255).mean() > 0.95
+        assert (frame[50:, 70:] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("save", "name", "images", "fps", "sentence"),
     [

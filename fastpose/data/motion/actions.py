@@ -18,5 +18,5 @@ _ACTIONS = {clip: action for action, clips in _CLIPS.items() for clip in clips.s
 
 
 def of(clip: str) -> str:
-    """Return the action of a clip by its name ("02_03"), or the name itself where it is not known."""
-    return _ACTIONS.get(clip, clip)
+    """Return the action of a clip by its name ("02_03"), empty where it is not known."""
+    return _ACTIONS.get(clip, "")

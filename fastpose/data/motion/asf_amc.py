@@ -77,14 +77,14 @@ def _translation(bone: Bone, own: np.ndarray) -> np.ndarray:
     return np.stack([rest[i] + (own[:, moved["t" + c]] if "t" + c in moved else 0.0) for i, c in enumerate("xyz")], 1)
 
 
-def read(path: Path, *, unit: str = "auto", fps: float = FPS) -> Motion:
-    """Read an AMC file with the ASF file of its subject; ``fps`` is the rate at which it was recorded."""
+def read(path: Path, *, unit: str = "auto", recorded_fps: float = FPS) -> Motion:
+    """Read an AMC file with the ASF file of its subject; ``recorded_fps`` is its rate where it tells none."""
     skeleton = read_asf(skeleton_path(path))
     values, degrees, told = read_amc(path, skeleton)
-    positions = skeleton.positions(values, degrees=degrees) * skeleton.metres(unit)
-    joints = tuple(skeleton.bones)
-    name = path.stem
-    return motion(path, positions, joints, skeleton.parents, told or fps, name=name, action=actions.of(name))
+    scale = skeleton.metres(unit)
+    positions = skeleton.positions(values, degrees=degrees) * scale
+    joints, fps, name = tuple(skeleton.bones), told or recorded_fps, path.stem
+    return motion(path, positions, joints, skeleton.parents, fps, name=name, action=actions.of(name), unit=scale)
 
 
 def skeleton_path(path: Path) -> Path:

@@ -37,7 +37,8 @@ def read(path: Path, *, unit: str = "auto") -> Motion:
     scale = units.metres(path, unit, rest)
     positions = _positions(joints, parents, values) * scale
     names = tuple(joint.name for joint in joints)
-    return motion(path, positions, names, parents, fps, name=path.stem, action=actions.of(path.stem))
+    name = path.stem
+    return motion(path, positions, names, parents, fps, name=name, action=actions.of(name), unit=scale)
 
 
 def _positions(joints: list[Joint], parents: tuple[int, ...], values: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ class Motion:
         parents: index of each joint's parent, -1 for the root; a parent comes before its children.
         fps: frames per second.
         name: name of the clip, such as "02_01".
-        action: short word for what is done, such as "walk"; the clip's name where none is known.
+        action: short word for what is done, such as "walk"; empty where it is not known.
+        unit: metres per unit of length of its file.
     """
 
     positions: np.ndarray
@@ -30,6 +31,7 @@ class Motion:
     fps: float
     name: str
     action: str = ""
+    unit: float = 1.0
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -50,6 +52,13 @@ class Motion:
         return self if step == 1 else replace(self, positions=self.positions[::step], fps=self.fps / step)
 
 
+def check_positive(argument: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a positive finite number."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < float("inf"):  # type: ignore[arg-type]
+        raise ValueError(f"{argument}: expected a positive number, got {value!r}")
+
+
 def motion(
     path: Path,
     positions: np.ndarray,
@@ -59,6 +68,7 @@ def motion(
     *,
     name: str,
     action: str = "",
+    unit: float = 1.0,
 ) -> Motion:
     """Build a ``Motion``; ``ValueError`` naming the file when it has no frame, or positions that cannot be."""
     if not len(positions):
@@ -71,4 +81,4 @@ def motion(
         )
     frozen: np.ndarray = np.array(positions, dtype=np.float32)
     frozen.flags.writeable = False
-    return Motion(frozen, joints, parents, float(fps), name, action or name)
+    return Motion(frozen, joints, parents, float(fps), name, action, float(unit))

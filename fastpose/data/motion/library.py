@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastpose.data.motion import asf_amc, bvh, npz
-from fastpose.data.motion.clips import Motion
+from fastpose.data.motion.asf_amc import FPS
+from fastpose.data.motion.clips import Motion, check_positive
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample" / "mocap.npz"
 SUFFIXES = (".amc", ".bvh", ".npz")
@@ -20,23 +21,32 @@ class Clip:
     path: Path
     name: str
 
-    def read(self, *, fps: float | None = None, unit: str = "auto") -> Motion:
+    def read(self, *, fps: float | None = None, unit: str = "auto", recorded_fps: float = FPS) -> Motion:
         """Read it, as ``motion.read`` does."""
-        return read(self.path, clip=self.name, fps=fps, unit=unit)
+        return read(self.path, clip=self.name, fps=fps, unit=unit, recorded_fps=recorded_fps)
 
 
-def read(path: str | Path, *, clip: str | None = None, fps: float | None = None, unit: str = "auto") -> Motion:
+def read(
+    path: str | Path,
+    *,
+    clip: str | None = None,
+    fps: float | None = None,
+    unit: str = "auto",
+    recorded_fps: float = FPS,
+) -> Motion:
     """Read one clip of a motion file: .amc (with the .asf of its subject), .bvh, or .npz.
 
     Args:
-        path: the file.
+        path: the file; ``~`` is the home folder.
         clip: name of the clip in an archive of several; other files hold one, named like the file.
-        fps: frame rate to take every n-th frame for; default: the file's own (120 for .amc, which do not tell it).
+        fps: frame rate to take every n-th frame for; default: the rate of recording.
         unit: unit of length of an .amc or .bvh, one of ``UNITS``; "auto" tells it by the size of the skeleton.
+        recorded_fps: rate of recording of an .amc, which does not tell it; the other files do.
 
     Raises ``ValueError`` or ``FileNotFoundError``, one sentence, for whatever the file lacks.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    check_positive("recorded_fps", recorded_fps)
     if path.is_dir():
         raise ValueError(f"{path}: expected a motion file, found a folder; motion.find lists the clips in it")
     suffix = path.suffix.lower()
@@ -47,8 +57,9 @@ def read(path: str | Path, *, clip: str | None = None, fps: float | None = None,
         raise ValueError(f"{path}: expected a motion file {', '.join(SUFFIXES)}, found {suffix or 'no suffix'!r}{hint}")
     if clip not in (None, path.stem):
         raise ValueError(f"{path}: expected clip {path.stem!r}, the only one in it, got {clip!r}")
-    whole = asf_amc.read(path, unit=unit) if suffix == ".amc" else bvh.read(path, unit=unit)
-    return whole.at(fps)
+    if suffix == ".amc":
+        return asf_amc.read(path, unit=unit, recorded_fps=recorded_fps).at(fps)
+    return bvh.read(path, unit=unit).at(fps)
 
 
 def _only(path: Path) -> str:
@@ -63,19 +74,35 @@ def _only(path: Path) -> str:
 def find(root: str | Path) -> list[Clip]:
     """List the clips of a file, or of every motion file under a folder, by path and name, without reading motions.
 
-    Raises ``FileNotFoundError`` when nothing is there.
+    ``~`` is the home folder. An .npz under a folder counts when it has joint names and parents. Raises
+    ``FileNotFoundError`` when nothing is there.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
     if root.is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names)
-        found = [clip for path in files if path.suffix.lower() in SUFFIXES for clip in _clips(path)]
+        found = [clip for path in _files(root) if _holds_motion(path) for clip in _clips(path)]
     else:
         found = _clips(root) if root.is_file() else []
     if not found:
         raise FileNotFoundError(
-            f"{root}: no motion found; expected {', '.join(SUFFIXES)} files, such as subjects/SS/SS_NN.amc"
+            f"{root}: no motion found; expected {', '.join(SUFFIXES)} files, such as subjects/SS/SS_NN.amc (an .npz: "
+            "with joint_names and parents)"
         )
     return found
+
+
+def others(root: str | Path) -> list[Path]:
+    """List the .npz files under a folder that hold no motion, which ``find`` leaves out."""
+    root = Path(root).expanduser()
+    return [path for path in _files(root) if not _holds_motion(path)] if root.is_dir() else []
+
+
+def _files(root: Path) -> list[Path]:
+    found = sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    return [path for path in found if path.suffix.lower() in SUFFIXES]
+
+
+def _holds_motion(path: Path) -> bool:
+    return path.suffix.lower() != ".npz" or npz.holds_motion(path)
 
 
 def _clips(path: Path) -> list[Clip]:

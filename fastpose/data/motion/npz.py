@@ -17,20 +17,29 @@ from fastpose.data.motion.clips import Motion, motion
 from fastpose.data.person import existing
 
 # Arrays of an archive that are no clips.
-_RESERVED = ("joint_names", "parents", "fps", "unit")
+_SKELETON = ("joint_names", "parents")
+_RESERVED = (*_SKELETON, "fps", "unit")
 # Bytes of one clip that are read at most: an hour at 120 frames a second of a hundred joints takes less.
 _LARGEST = 1 << 30
 
 
 def clips(path: Path) -> list[str]:
     """Return the names of an archive's clips in the file's order, without reading them."""
+    return [name for name in _names(path) if name not in _RESERVED]
+
+
+def holds_motion(path: Path) -> bool:
+    """Whether an archive has the arrays that every archive of motions has; nothing but its directory is read."""
+    return set(_SKELETON) <= set(_names(path))
+
+
+def _names(path: Path) -> list[str]:
     existing("mocap", path, "archive of motions")
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     except Exception as error:  # zipfile raises many kinds for a damaged file
         raise _unreadable(path, error) from None
-    return [name for name in names if name not in _RESERVED]
 
 
 def read(path: Path, clip: str) -> Motion:
@@ -42,7 +51,7 @@ def read(path: Path, clip: str) -> Motion:
     if clip not in known:
         raise ValueError(f"{path}: " + _checks.unknown("clip", clip, known))
     with _archive(path) as content:
-        for name in ("joint_names", "parents"):
+        for name in _SKELETON:
             if name not in content:
                 raise ValueError(f"{path}: expected arrays joint_names and parents beside the clips, found no {name}")
         joints = tuple(str(name) for name in _array(path, content, "joint_names").ravel())
@@ -54,17 +63,20 @@ def read(path: Path, clip: str) -> Motion:
         raise ValueError(
             f"{path}: clip {clip}: expected numbers (T, {len(joints)}, 3), found {positions.dtype} {positions.shape}"
         )
-    return motion(path, positions * np.float64(unit), joints, parents, fps, name=clip, action=actions.of(clip))
+    metres, action = positions * np.float64(unit), actions.of(clip)
+    return motion(path, metres, joints, parents, fps, name=clip, action=action, unit=unit)
 
 
 def write(path: Path, motions: Sequence[Motion], *, joints: Sequence[str] | None = None) -> None:
     """Write clips of one skeleton and frame rate in whole millimetres, compressed; ``read`` reads them back.
 
     ``joints``: those to keep, each with its parent; default: all. Raises ``ValueError`` when the clips differ in
-    skeleton or rate, when a kept joint lacks its parent, or when a joint is more than 32 m from the origin.
+    skeleton or rate, when two have one name or one has that of another array of the file, when a kept joint lacks its
+    parent, or when a joint is more than 32 m from the origin.
     """
     if not motions or len({(clip.joints, clip.parents, clip.fps) for clip in motions}) != 1:
         raise ValueError("motions: expected at least one, all of one skeleton and frame rate")
+    _check_names([clip.name for clip in motions])
     first = motions[0]
     names = tuple(joints if joints is not None else first.joints)
     kept = [index for index, name in enumerate(first.joints) if name in names]
@@ -74,14 +86,34 @@ def write(path: Path, motions: Sequence[Motion], *, joints: Sequence[str] | None
     arrays = {clip.name: np.round(clip.positions[:, kept] * 1000.0) for clip in motions}
     if any(np.abs(values).max() > np.iinfo(np.int16).max for values in arrays.values()):
         raise ValueError("motions: expected joints within 32 m of the origin; move them there first")
-    np.savez_compressed(
+    _save(
         path,
-        joint_names=np.array([first.joints[old] for old in kept]),
-        parents=np.array([place.get(first.parents[old], -1) for old in kept]),
-        fps=np.array(first.fps),
-        unit=np.array(0.001),
-        **{name: values.astype(np.int16) for name, values in arrays.items()},  # type: ignore[arg-type]
+        {
+            "joint_names": np.array([first.joints[old] for old in kept]),
+            "parents": np.array([place.get(first.parents[old], -1) for old in kept]),
+            "fps": np.array(first.fps),
+            "unit": np.array(0.001),
+            **{name: values.astype(np.int16) for name, values in arrays.items()},
+        },
     )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless each clip's name can be that of an array of its own."""
+    for index, name in enumerate(names):
+        if not name or name in _RESERVED or name in names[:index]:
+            what = "names two of them" if name in names[:index] else "is no clip's name in such a file"
+            raise ValueError(
+                f"motions: expected clips of names unlike each other, found {name!r}, which {what}; rename it"
+            )
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write what ``numpy.savez_compressed`` would, whose keyword arguments do not take every name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
 
 
 @contextmanager
