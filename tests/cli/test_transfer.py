@@ -354,8 +354,8 @@ def test_demo_of_another_system(run, monkeypatch, system):
 
 
 def test_demo_offers_the_nearest_system(run):
-    code, _, err = run("demo", "pone")
-    assert (code, err) == (2, "fastpose: unknown system to demonstrate: 'pone'; did you mean 'pona'?\n")
+    code, _, err = run("demo", "multiscal")
+    assert (code, err) == (2, "fastpose: unknown system to demonstrate: 'multiscal'; did you mean 'multiscale'?\n")
 
 
 @pytest.mark.parametrize("system", list(demo.RECIPES))
