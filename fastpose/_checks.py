@@ -31,6 +31,12 @@ def choice(argument: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {value!r}{nearest(str(value), known)}")
 
 
+def not_negative(argument: str, value: float) -> None:
+    """Raise ``ValueError`` unless ``value`` is a number of 0 or more."""
+    if not value >= 0:
+        raise ValueError(f"{argument}: expected 0 or more, got {value}")
+
+
 def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:
     """Raise unless ``value`` is a floating-point tensor of one of ``ranks``; ``shape`` names the expected layout."""
     if not isinstance(value, Tensor):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +34,13 @@ def run_folder(folder: Path) -> None:
     ):
         if (folder / name).exists():
             typer.echo(f"{label + ':':<10}{folder / name}")
+
+
+@contextmanager
+def bar(count: int) -> Iterator[Callable[[int], None]]:
+    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda images: None
+        return
+    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
+        yield bar.update

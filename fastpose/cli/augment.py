@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fastpose.cli import _errors
+from fastpose.cli import _errors, _print
 
 app = _errors.group("Replace a part of a training set by generated images.")
 
@@ -38,7 +35,7 @@ def market(
         raise ValueError(f"--weights {weights}: are guided by {transfer.guide} maps; expected weights guided by poses")
     about = {"recipe": recipe, "weights": weights.name}
     count = sum(1 for _ in folder.iterdir()) if folder is not None else 0
-    with _bar(count) as done:
+    with _print.bar(count) as done:
         mixed = augment.market(root, out, transfer, portion=portion, seed=seed, about=about, report=done)
     total = mixed.real + mixed.generated
     typer.echo(f"{out}: {_images(total)}, {mixed.real} real ({mixed.reached:.1%}), {mixed.generated} generated")
@@ -56,13 +53,3 @@ def market(
 
 def _images(count: int) -> str:
     return f"{count} image" if count == 1 else f"{count} images"
-
-
-@contextmanager
-def _bar(count: int) -> Iterator[Callable[[int], None]]:
-    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
-    if not sys.stderr.isatty():
-        yield lambda images: None
-        return
-    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
-        yield bar.update

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fastpose.cli import _errors
+from fastpose.cli import _errors, _print
 
 app = _errors.group("The data sets: which are known, is mine complete, and one drawn from recorded motion.")
 
@@ -70,7 +67,7 @@ def render(
     recorded = {"unit": unit, "recorded_fps": recorded_fps}
     told = {name: value for name, value in recorded.items() if value is not None}
     sources = {each: _motion(root, each, size=(size, size), fps=fps, views=views, seed=seed, **told) for each in splits}
-    with _bar(sum(min(count or len(source), len(source)) for source in sources.values())) as done:
+    with _print.bar(sum(min(count or len(source), len(source)) for source in sources.values())) as done:
         written = render_files.write(out, sources, count=count, report=done)
     for each, images in written.items():
         typer.echo(f"{out}: {images} images of {size} x {size}, split {each}, {render_files.ANNOTATIONS[each]}")
@@ -94,13 +91,3 @@ def _motion(root: str, split: str, **options: Any) -> Any:
 
     name = "sample-mocap" if root == "sample" else "mocap"
     return data.create(name, None if root == "sample" else root, split, skeleton="h36m", **options)
-
-
-@contextmanager
-def _bar(count: int) -> Iterator[Callable[[int], None]]:
-    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
-    if not sys.stderr.isatty():
-        yield lambda images: None
-        return
-    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
-        yield bar.update

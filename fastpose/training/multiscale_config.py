@@ -10,7 +10,7 @@ from fastpose.training import transfer_training
 from fastpose.training.config import RunConfig
 from fastpose.training.transfer_data import TransferDataConfig
 from fastpose.training.transfer_scores import ScoreConfig
-from fastpose.training.transfer_training import OptimizerConfig, PerceptualConfig, ScheduleConfig, not_negative
+from fastpose.training.transfer_training import OptimizerConfig, PerceptualConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _checks.choice("loss.gan", self.gan, gan.CRITERIA)
         for name in ("lambda_gan", "lambda_l1"):
-            not_negative(f"loss.{name}", getattr(self, name))
+            _checks.not_negative(f"loss.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)

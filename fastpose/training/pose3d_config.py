@@ -14,14 +14,13 @@ from fastpose.training.config import RunConfig
 from fastpose.training.estimation import BACKENDS
 from fastpose.training.pose3d_data import Pose3dDataConfig
 from fastpose.training.pose3d_scores import Pose3dScoreConfig
-from fastpose.training.transfer_training import not_negative
 
 STAGES = ("2d", "pose", "adversarial")
 FAKES = ("both", "3d", "wild")
 
 
 def _not_negative(name: str, value: float) -> None:
-    not_negative(name, value)
+    _checks.not_negative(name, value)
     if math.isinf(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
 

@@ -17,6 +17,7 @@ from fastpose.data import human36m, mpi_inf_3dhp, pose3d, transforms
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import LazyPersons, Person, Source
+from fastpose.training import pose_data
 from fastpose.training.disjoint import check_disjoint
 from fastpose.training.pose_data import MPII_MEAN, cut, normalise
 
@@ -121,7 +122,6 @@ class Pose3dDataConfig:
         _checks.choice("data.targets", self.targets, TARGETS)
         _checks.choice("data.depth_scale", self.depth_scale, pose3d.SCALES)
         _checks.choice("data.depth_root", self.depth_root, pose3d.ROOTS)
-        _checks.choice("data.crop", self.crop, tuple(transforms.CROPS))
         for preset in (self.augmentation, self.wild_augmentation):
             _checks.choice("data.augmentation", preset, ("none", *transforms.AUGMENTATIONS))
         self._check_names()
@@ -174,10 +174,7 @@ class Pose3dDataConfig:
             )
 
     def _check_numbers(self) -> None:
-        if self.image_size < 32 or self.image_size % 16:
-            raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {self.image_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"data.mean, data.std: expected 3 numbers each, std > 0, got {self.mean}, {self.std}")
+        pose_data.check_shown(self)
         if min(self.epoch_batches, self.holdout) < 0 or min(self.views, self.fps, self.photo_size) <= 0:
             raise ValueError(
                 "data.epoch_batches, data.holdout: expected 0 or more; data.views, data.fps, data.photo_size: above 0"

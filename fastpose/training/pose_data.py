@@ -71,12 +71,8 @@ class DataConfig:
         for name in (self.name, *(entry.partition(":")[0] for entry in self.extra)):
             if name not in _DEFAULTS:
                 raise ValueError(_checks.unknown("data set", name, _DEFAULTS))
-        _checks.choice("data.crop", self.crop, tuple(transforms.CROPS))
         _checks.choice("data.augmentation", self.augmentation, ("none", *transforms.AUGMENTATIONS))
-        if self.image_size < 32 or self.image_size % 16:
-            raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {self.image_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"data.mean, data.std: expected 3 numbers each, std > 0, got {self.mean}, {self.std}")
+        check_shown(self)
 
 
 def skeleton(config: DataConfig) -> Skeleton:
@@ -160,6 +156,15 @@ class Shown(Protocol):
     def mean(self) -> tuple[float, ...]: ...
     @property
     def std(self) -> tuple[float, ...]: ...
+
+
+def check_shown(config: Shown) -> None:
+    """Raise ``ValueError`` unless crop, image size and normalisation of a configuration can be."""
+    _checks.choice("data.crop", config.crop, tuple(transforms.CROPS))
+    if config.image_size < 32 or config.image_size % 16:
+        raise ValueError(f"data.image_size: expected a multiple of 16 from 32 on, got {config.image_size}")
+    if len(config.mean) != 3 or len(config.std) != 3 or min(config.std) <= 0:
+        raise ValueError(f"data.mean, data.std: expected 3 numbers each, std > 0, got {config.mean}, {config.std}")
 
 
 def cut(config: Shown, photo: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

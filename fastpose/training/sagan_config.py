@@ -13,11 +13,6 @@ from fastpose.training.estimation import BACKENDS, InferenceConfig
 from fastpose.training.pose_data import DataConfig
 
 
-def _not_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name}: expected 0 or more, got {value}")
-
-
 @dataclass(frozen=True)
 class GeneratorConfig:
     """The pose network: ``models.create(name, ...)``.
@@ -112,8 +107,8 @@ class LossConfig:
         _checks.choice("loss.missing", self.missing, ("zero", "ignore"))
         _checks.choice("loss.reduction", self.reduction, ("mean", "half_sum"))
         _checks.choice("loss.backend", self.backend, BACKENDS)
-        _not_negative("loss.lambda_g", self.lambda_g)
-        _not_negative("loss.rate", self.rate)
+        _checks.not_negative("loss.lambda_g", self.lambda_g)
+        _checks.not_negative("loss.rate", self.rate)
         if self.sigma <= 0:
             raise ValueError(f"loss.sigma: expected a positive number of heatmap pixels, got {self.sigma}")
         if not 0 <= self.lambda_d <= 1:
@@ -132,7 +127,7 @@ class NetworkOptimizerConfig:
         _checks.choice("optimizer name", self.name, ("rmsprop", "adam"))
         if not self.lr > 0:
             raise ValueError(f"optimizer lr: expected a positive number, got {self.lr}")
-        _not_negative("optimizer weight_decay", self.weight_decay)
+        _checks.not_negative("optimizer weight_decay", self.weight_decay)
 
 
 @dataclass(frozen=True)

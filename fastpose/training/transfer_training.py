@@ -29,12 +29,6 @@ NO_VGG = (
 )
 
 
-def not_negative(name: str, value: float) -> None:
-    """Raise ``ValueError`` unless ``value`` is a number of 0 or more."""
-    if not value >= 0:
-        raise ValueError(f"{name}: expected 0 or more, got {value}")
-
-
 @dataclass(frozen=True)
 class PerceptualConfig:
     """The loss on the features of a pretrained VGG-19, see ``losses.perceptual_losses``.
@@ -54,7 +48,7 @@ class PerceptualConfig:
     reduction: str = "mean"
 
     def __post_init__(self) -> None:
-        not_negative("loss.perceptual.weight", self.weight)
+        _checks.not_negative("loss.perceptual.weight", self.weight)
         _checks.choice("loss.perceptual.scaling", self.scaling, perceptual.SCALINGS)
         _checks.choice("loss.perceptual.reduction", self.reduction, perceptual.REDUCTIONS)
         rising = list(self.layers) == sorted(set(self.layers))
@@ -80,7 +74,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"optimizer.lr: expected a positive number, got {self.lr}")
-        not_negative("optimizer.discriminator_lr", self.discriminator_lr)
+        _checks.not_negative("optimizer.discriminator_lr", self.discriminator_lr)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name}: expected a number from 0 up to 1, got {getattr(self, name)}")
@@ -100,7 +94,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("schedule.name", self.name, ("linear", "constant"))
-        not_negative("schedule.decay_epochs", self.decay_epochs)
+        _checks.not_negative("schedule.decay_epochs", self.decay_epochs)
 
 
 def build_optimizers(networks: dict[str, nn.Module], config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
