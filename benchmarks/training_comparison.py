@@ -120,12 +120,12 @@ def plot(runs: Runs, path: Path) -> None:
 
 
 def beginning(given: argparse.Namespace, recipe: str, seed: int) -> list[str]:
-    """Return the overrides of one recipe alone: those of the first stage, or the weights that this one left."""
+    """Return the overrides of one recipe and seed: ``{seed}`` filled in, and those of the first stage or its weights."""
+    common = [override.replace("{seed}", str(seed)) for override in given.overrides]
     if recipe == given.start:
-        return given.start_overrides
-    return (
-        [f"run.start={run_folder(given.runs, given.start, seed) / 'weights/best.safetensors'}"] if given.start else []
-    )
+        return common + given.start_overrides
+    weights = run_folder(given.runs, given.start, seed) / "weights/best.safetensors"
+    return common + ([f"run.start={weights}"] if given.start else [])
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
@@ -135,7 +135,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="key=value for every run")
+    parser.add_argument(
+        "--set", nargs="*", default=[], dest="overrides", help="key=value for every run; {seed} is its seed"
+    )
     parser.add_argument("--start", default="", help="recipe that is trained first; the others begin with its weights")
     parser.add_argument(
         "--start-set", nargs="*", default=[], dest="start_overrides", help="key=value for that one only"
@@ -161,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     first = [given.start] if given.start else []
     for seed in given.seeds:
         for recipe in (*first, *given.recipes):
-            train(given.runs, recipe, seed, [*given.overrides, *beginning(given, recipe, seed)])
+            train(given.runs, recipe, seed, beginning(given, recipe, seed))
     compared = found(given, given.recipes)
     words = ["--recipes", *given.recipes, "--seeds", *map(str, given.seeds), "--set", *given.overrides]
     words += ["--start", given.start, "--start-set", *given.start_overrides] if given.start else []

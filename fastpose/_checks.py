@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -35,6 +36,19 @@ def not_negative(argument: str, value: float) -> None:
     """Raise ``ValueError`` unless ``value`` is a number of 0 or more."""
     if not value >= 0:
         raise ValueError(f"{argument}: expected 0 or more, got {value}")
+
+
+def positive(argument: str, value: float) -> None:
+    """Raise ``ValueError`` unless a value is a positive finite number."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{argument}: expected a positive finite number, got {value}")
+
+
+def counts(**counts: int) -> None:
+    """Raise ``ValueError`` for a count below 1; the first underscore of a name stands for the dot of its section."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name.replace('_', '.', 1)}: expected 1 or more, got {count}")
 
 
 def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:

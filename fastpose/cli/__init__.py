@@ -17,6 +17,7 @@ from fastpose.cli import (
     _errors,
     augment,
     bench,
+    compose,
     data,
     demo,
     doctor,
@@ -48,6 +49,7 @@ app.command("train")(train.train)
 app.command("eval")(eval_.evaluate)
 app.command("predict")(predict.predict)
 app.command("try-on")(try_on.try_on)
+app.command("compose")(compose.compose)
 app.add_typer(augment.app, name="augment")
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")

@@ -37,10 +37,10 @@ def run_folder(folder: Path) -> None:
 
 
 @contextmanager
-def bar(count: int) -> Iterator[Callable[[int], None]]:
-    """Give what counts images: a bar on a terminal, and silence where nobody watches."""
+def bar(count: int, label: str = "images") -> Iterator[Callable[[int], None]]:
+    """Give what counts images, or what ``label`` says: a bar on a terminal, and silence where nobody watches."""
     if not sys.stderr.isatty():
-        yield lambda images: None
+        yield lambda done: None
         return
-    with typer.progressbar(length=count, label="images", file=sys.stderr) as bar:
+    with typer.progressbar(length=count, label=label, file=sys.stderr) as bar:
         yield bar.update

@@ -1,7 +1,9 @@
-"""``fastpose data``: what data sets are known, whether one on the disk is complete, and one drawn from motion."""
+"""``fastpose data``: what data sets are known, is one complete, one drawn from motion, and captions as vectors."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from fastpose.cli import _errors, _print
 
-app = _errors.group("The data sets: which are known, is mine complete, and one drawn from recorded motion.")
+app = _errors.group("The data sets: which are known, is mine complete, one drawn from motion, captions as vectors.")
 
 
 @app.command("list")
@@ -91,3 +93,66 @@ def _motion(root: str, split: str, **options: Any) -> Any:
 
     name = "sample-mocap" if root == "sample" else "mocap"
     return data.create(name, None if root == "sample" else root, split, skeleton="h36m", **options)
+
+
+@app.command("encode")
+def encode(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="coco or sample.")],
+    root: Annotated[
+        Path | None, typer.Argument(metavar="ROOT", help="COCO's folder with annotations/; the sample needs none.")
+    ] = None,
+    *,
+    encoder: Annotated[str, typer.Option(metavar="E", help="minilm, or a file .vec or .bin of fastText.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A new file, .npz.")],
+    split: Annotated[str, typer.Option(help="both, train, or val.")] = "both",
+    annotations: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Key points instead of ROOT's usual file; repeatable.")
+    ] = None,
+    captions: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Captions instead of ROOT's usual file; repeatable.")
+    ] = None,
+    keep_case: Annotated[bool, typer.Option("--keep-case", help="Do not put captions in lower case first.")] = False,
+    device: Annotated[str, typer.Option(help="Where minilm computes: cpu, cuda.")] = "cpu",
+) -> None:
+    """Write the vectors of a data set's captions into a file, with which one trains without their encoder."""
+    from fastpose import _checks
+    from fastpose.data import text
+
+    _checks.choice("DATASET", name, ("coco", "sample"))
+    _checks.choice("--split", split, ("both", "train", "val"))
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"{out}: exists already; name another file")
+    if out.suffix.lower() != ".npz":
+        raise ValueError(f"--out {out}: expected a file name that ends in .npz")
+    splits = ("train", "val") if split == "both" else (split,)
+    found = _captions(name, root, splits, annotations or (), captions or ())
+    made = text.create(encoder, lower=not keep_case, device=device)
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        _print.bar(len({text.key(one) for one in found}), "captions") as done,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        count = text.save_vectors(out, made, found, report=done)
+    for warning in caught:
+        typer.echo(f"fastpose: {warning.message}", err=True)
+    typer.echo(f"{out}: {count:,} captions, {made.size} numbers each, of {made.name} ({made.fingerprint})")
+    typer.echo(f"train with it: text.encoder={out}")
+
+
+def _captions(
+    name: str, root: Path | None, splits: Sequence[str], annotations: Sequence[str], files: Sequence[str]
+) -> list[str]:
+    """Return the captions of all poses of a data set's splits."""
+    from fastpose.data import captions
+
+    if name == "sample":
+        if root is not None or annotations or files:
+            raise ValueError("data set 'sample' is bundled; expected neither ROOT nor files of it, leave them out")
+        return [caption for split in splits for caption in captions.sample(split).captions]
+    if root is None:
+        raise ValueError("ROOT: data set 'coco' needs its folder; pass the one with annotations/ inside")
+    if (annotations or files) and len(splits) > 1:
+        raise ValueError("--split: expected train or val where files are named, as they are of one split, got 'both'")
+    named: dict[str, Any] = {"annotations": tuple(annotations), "captions": tuple(files)}
+    sources = [captions.read_coco(root, split, captioned=True, **named) for split in splits]
+    return [caption for source in sources for caption in source.captions]

@@ -1,4 +1,4 @@
-"""``fastpose demo``: the main job on the bundled sample of photographs, and of motion."""
+"""``fastpose demo``: the main job on the bundled sample of photographs, of motion, and of captions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ RECIPES = {
     "pona": "pona/sample",
     "multiscale": "multiscale/sample",
     "pose3d": "pose3d/demo",
+    "caption": "caption/demo",
 }
 """What each system's demonstration trains; the first is shown where none is named."""
 
@@ -22,7 +23,7 @@ def demo(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SYSTEM] [KEY=VALUE]...", help="sagan, pona, multiscale or pose3d; changes to its recipe."
+            metavar="[SYSTEM] [KEY=VALUE]...", help="sagan, pona, multiscale, pose3d or caption; changes to its recipe."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where run folders are made.")] = Path("runs"),
@@ -40,6 +41,8 @@ def demo(
     _print.run_folder(result.folder)
     if system == "pose3d":
         _turn(recipe, result.folder)
+    if system == "caption":
+        _pose(recipe, result.folder)
     _print_next(system, recipe, result.folder)
 
 
@@ -66,12 +69,37 @@ def _turn(recipe: str, folder: Path) -> None:
         typer.echo(f"{'turning:' if path.suffix == '.gif' else 'pose:':<10}{path}")
 
 
+def _pose(recipe: str, folder: Path) -> None:
+    """Draw poses that the run's network makes of bundled captions, which it has not been trained with."""
+    from fastpose import training
+
+    weights = folder / "weights/best.safetensors"
+    for path in training.generate(recipe, weights, _captions(3), count=8, out=folder / "samples"):
+        label = "joints" if path.suffix == ".json" else "heatmaps" if "heatmaps" in path.name else "poses"
+        typer.echo(f"{label + ':':<10}{path}")
+
+
+def _captions(count: int) -> list[str]:
+    """Return captions of bundled validation poses, evenly spread."""
+    from fastpose.data import captions
+
+    poses = captions.sample("val")
+    return [poses.own_captions(k * (len(poses) - 1) // max(1, count - 1))[0] for k in range(count)]
+
+
 def _print_next(system: str, recipe: str, folder: Path) -> None:
     weights = folder / "weights/best.safetensors"
     typer.echo("")
     typer.echo("The sample is small: the numbers show that everything works, not what the method can do. Next:")
     if system in ("sagan", "pose3d"):
         typer.echo(f"  fastpose predict {recipe} --weights {weights} PHOTO.jpg -o out")
+    elif system == "caption":
+        first, second = _captions(2)
+        typer.echo(f'  fastpose predict {recipe} "{first}" --weights {weights} --count 16 -o out')
+        typer.echo(
+            f'  fastpose predict {recipe} "{first}" "{second}" --weights {weights} --interpolate captions -o out'
+        )
+        typer.echo('  pip install "fastpose[text]"        then any caption does, with --encoder minilm')
     else:
         typer.echo(
             f"  fastpose predict {recipe} --weights {weights} PERSON.jpg --keypoints K.json --pose POSE.json -o out"
@@ -88,6 +116,10 @@ _REAL = {
         "fastpose data check h36m ROOT && fastpose data check mpii ROOT2",
         "fastpose train pose3d/stage-1-2s data.wild=mpii:ROOT2     then stage-2-2s and full-2s, each with",
         "                                     data.root=ROOT data.wild=mpii:ROOT2 run.start=WEIGHTS of the one before",
+    ),
+    "caption": (
+        "fastpose data check coco ROOT && fastpose train caption/wgan-gp-reduced data.root=ROOT",
+        "fastpose train caption/wgan-lp data.root=ROOT text.encoder=minilm start.run=RUN of the one before",
     ),
     "multiscale": ("fastpose data check deepfashion ROOT && fastpose train multiscale/full data.root=ROOT",),
 }

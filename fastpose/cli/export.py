@@ -52,7 +52,14 @@ def input_shapes(system: System, config: Any) -> dict[str, tuple[int, ...]]:
         return {"image": (3, *size), "guides": (2 * transfer_data.guide_channels(config.data), *size)}
     if system.estimator is not None:
         return {"image": (3, config.data.image_size, config.data.image_size)}
-    raise ValueError(f"system {system.name}: is not exported; expected a pose network or pose transfer")
+    if system.generator is not None:
+        from fastpose.training import caption_text
+
+        text = {"text": (caption_text.size(config.text),)} if config.model.conditional else {}
+        return {"noise": (config.model.noise,), **text}
+    raise ValueError(
+        f"system {system.name}: is not exported; expected a pose network, pose transfer or poses from captions"
+    )
 
 
 def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], out: Path) -> float:

@@ -60,7 +60,7 @@ def import_checkpoint(
     if recipe is None:
         typer.echo(f"for models.create({_call(model, used)}); for fastpose predict and eval, import with --recipe")
     else:
-        typer.echo(f"next: fastpose predict {recipe} --weights {out} {_inputs(about['system'])} -o out")
+        typer.echo(f"next: fastpose predict {recipe} --weights {out} {_inputs(**about)} -o out")
 
 
 def _call(model: str, options: Mapping[str, Any]) -> str:
@@ -68,11 +68,18 @@ def _call(model: str, options: Mapping[str, Any]) -> str:
     return ", ".join((f'"{model}"', *(f"{option}={value!r}" for option, value in options.items())))
 
 
-def _inputs(system: str) -> str:
-    """Return what predict wants besides weights of a system."""
+def _inputs(system: str, config: Mapping[str, Any], **_: Any) -> str:
+    """Return what predict wants besides weights that say this of their recipe."""
     from fastpose.training import systems
 
-    return "PHOTO.jpg" if systems.get(system).transfer is None else "PERSON.jpg --keypoints K.json --pose POSE.json"
+    known = systems.get(system)
+    if known.transfer is not None:
+        return "PERSON.jpg --keypoints K.json --pose POSE.json"
+    if known.generator is None:
+        return "PHOTO.jpg"
+    if not config["model"]["conditional"]:
+        return "--count 16"
+    return '"a man playing tennis"' + ("" if config["text"]["encoder"] else " --encoder wiki.en.bin")
 
 
 def _weights(model: str, checkpoint: Path) -> Any:
@@ -119,15 +126,25 @@ def _fitted(recipe: str, network: Any, source: Path, *, plain: bool) -> tuple[An
     """
     from fastpose.training import systems
     from fastpose.training.checkpoint import load_into
-    from fastpose.training.config import load_recipe, to_dict
+    from fastpose.training.config import to_dict
 
-    loaded = load_recipe(recipe)
+    loaded = _recipe(recipe, network)
     own = systems.get(loaded.system).network(loaded.config)
     _check_alike(recipe, own, network)
     if plain:
         _check_plain(recipe, loaded.config.data)
     load_into(own, network.state_dict(), source=source)
     return own, {"recipe": loaded.name, "system": loaded.system, "config": to_dict(loaded.config)}
+
+
+def _recipe(name: str, network: Any) -> Any:
+    """Return a recipe; where it leaves the size of texts to their encoder, it is that of the network."""
+    from fastpose.training.config import load_recipe
+
+    loaded = load_recipe(name)
+    size = getattr(network, "text_size", 0)
+    left = size and loaded.system == "caption" and not loaded.config.text.size
+    return load_recipe(name, [f"text.size={size}"]) if left else loaded
 
 
 def _check_alike(recipe: str, own: Any, network: Any) -> None:

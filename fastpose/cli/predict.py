@@ -1,11 +1,15 @@
-"""``fastpose predict``: poses on photographs and in space, or persons drawn in other poses, as the weights have it."""
+"""``fastpose predict``: poses on photographs and in space, persons in other poses, or poses from captions.
+
+Which of them is done, the weights say.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +17,18 @@ import typer
 
 # `test.flip=no`: a dotted key, so that photographs such as `a=b.jpg` and `set/x=1.png` stay inputs
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
+_LIKE_A_RECIPE = re.compile(r"[\w.-]+/[\w.-]+")
+_NEAR = 0.75  # so alike are a recipe and a misspelled one
 
 
 def predict(
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="[RECIPE] INPUT... [KEY=VALUE]...", help="Images or folders; the recipe may come first."
+            metavar="[RECIPE] INPUT... [KEY=VALUE]...",
+            help="Images or folders, or captions in quotes (@FILE: one per line); the recipe may come first.",
         ),
-    ],
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="W", help="A .safetensors file that fastpose train wrote.")
     ] = None,
@@ -54,17 +61,25 @@ def predict(
     letters: Annotated[str, typer.Option(metavar="ABC", help="Guided by skeletons: draw these letters.")] = "",
     font: Annotated[Path | None, typer.Option(metavar="TTF", help="The font of the letters.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also draw features, gates and attention.")] = False,
+    count: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Captions: poses of each, 16; of an interpolation from end to end, 5."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Captions: of the noise, 0.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="E", help="Captions: minilm, sample, or a file .vec, .bin, .npz.")
+    ] = None,
+    interpolate: Annotated[
+        str | None, typer.Option(metavar="noise|captions", help="Captions: what lies between two.")
+    ] = None,
 ) -> None:
-    """Draw the pose in each image, with 3D weights also turning; with weights of pose transfer, its person anew."""
+    """Draw the pose in each image, with 3D weights also turning; with weights of pose transfer, its person anew.
+
+    With weights of poses from captions, make poses.
+    """
     from fastpose import training
 
-    words, overrides = split_overrides(arguments)
-    recipe, inputs = split_recipe(words, list(training.list_recipes()))
-    if weights is None:
-        raise ValueError(
-            f"predict needs trained weights; `fastpose train {recipe or 'sagan/demo'}` makes them: pass its "
-            "weights/best.safetensors with --weights"
-        )
+    arguments = arguments or []
     guides: dict[str, Any] = {
         "poses": pose or (),
         "keypoints": keypoints,
@@ -72,13 +87,61 @@ def predict(
         "source_map": source_map,
     }
     guides |= {"target_maps": target_map or (), "letters": letters, "font": font, "explain": explain}
-    if training.systems.transfers(weights):
-        paths = _transfer(recipe, weights, inputs, guides, save_keypoints, out=out, overrides=overrides)
+    making = {"count": count, "seed": seed, "encoder": encoder, "interpolate": interpolate}
+    making = {name: value for name, value in making.items() if value is not None}
+    if weights is None:
+        raise ValueError(_without_weights(arguments, making))
+    if training.systems.of(weights).generator is None:
+        _refuse(making, f"the weights {weights} make no poses; expected those of poses from captions (caption)")
+        paths = _of_photographs(arguments, weights, guides, save_keypoints, out)
     else:
-        _refuse(guides, weights)
-        paths = training.predict(recipe, weights, inputs, out=out, save_keypoints=save_keypoints, overrides=overrides)
+        given = {name: value for name, value in {**guides, "save_keypoints": save_keypoints}.items() if value}
+        _refuse(given, f"of no use to the weights {weights}, which make poses; leave it out")
+        paths = _generate(arguments, weights, making, out)
     for path in paths:
         typer.echo(path)
+
+
+def _without_weights(arguments: list[str], making: dict[str, Any]) -> str:
+    """Return the sentence about absent weights; what is wrong with the inputs of other systems is raised."""
+    from fastpose import training
+
+    known = list(training.list_recipes())
+    recipe = arguments[0] if arguments and arguments[0] in known else None
+    poses = recipe is not None and training.systems.get(training.load_recipe(recipe).system).generator is not None
+    if not poses and not making:
+        recipe, _ = split_recipe(split_overrides(arguments)[0], known)
+    recipe = recipe or ("caption/demo" if making else "sagan/demo")
+    return (
+        f"predict needs trained weights; `fastpose train {recipe}` makes them: pass its weights/best.safetensors with "
+        "--weights"
+    )
+
+
+def _of_photographs(
+    arguments: list[str], weights: Path, guides: dict[str, Any], save_keypoints: Path | None, out: Path
+) -> list[Path]:
+    """Draw poses in photographs, or their persons in other poses."""
+    from fastpose import training
+
+    words, overrides = split_overrides(arguments)
+    recipe, inputs = split_recipe(words, list(training.list_recipes()))
+    if training.systems.transfers(weights):
+        return _transfer(recipe, weights, inputs, guides, save_keypoints, out=out, overrides=overrides)
+    given = {name: value for name, value in guides.items() if value}
+    _refuse(given, f"the weights {weights} draw no person; expected those of pose transfer")
+    return training.predict(recipe, weights, inputs, out=out, save_keypoints=save_keypoints, overrides=overrides)
+
+
+def _generate(arguments: list[str], weights: Path, making: dict[str, Any], out: Path) -> list[Path]:
+    """Make poses of captions, or of noise alone."""
+    from fastpose import training
+    from fastpose.training.config import flatten_types
+
+    known = training.list_recipes()
+    keys = flatten_types(training.systems.of(weights).config)
+    recipe, captions, overrides = split_captions(arguments, known, keys)
+    return training.generate(recipe, weights, captions, out=out, overrides=overrides, **making)
 
 
 def _transfer(
@@ -102,19 +165,58 @@ def _transfer(
     return paths
 
 
-def _refuse(guides: dict[str, Any], weights: Path) -> None:
-    """Raise where an option of pose transfer stands beside weights that find key points."""
+def _refuse(given: Collection[str], why: str) -> None:
+    """Raise where an option stands beside weights that have no use for it."""
     from fastpose.training.transfer_guides import option
 
-    for name, value in guides.items():
-        if value:
-            raise ValueError(f"{option(name)}: the weights {weights} draw no person; expected those of pose transfer")
+    for name in given:
+        raise ValueError(f"{option(name)}: {why}")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the words into recipe and inputs, and ``section.key=value`` overrides; a file of that name is an input."""
     overrides = [word for word in arguments if _OVERRIDE.match(word) and not os.path.exists(word)]
     return [word for word in arguments if word not in overrides], overrides
+
+
+def split_captions(
+    arguments: Sequence[str], known: Sequence[str], keys: Collection[str]
+) -> tuple[str | None, list[str], list[str]]:
+    """Split ``[RECIPE] CAPTION... [KEY=VALUE]...``; return the recipe, the captions and the overrides.
+
+    A caption with spaces is an override only where it sets one of ``keys``, the configuration's.
+
+    Raises:
+        ValueError: a caption that begins with the name of a recipe, looks like a misspelled one, or is a photograph.
+    """
+    words, overrides = list(arguments), []
+    recipe = words.pop(0) if words and (words[0] in known or words[0].endswith((".yaml", ".yml"))) else None
+    captions = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if _OVERRIDE.match(word) and (key in keys or not any(map(str.isspace, value))):
+            overrides.append(word)
+        else:
+            _check_caption(word, known)
+            captions.append(word)
+    return recipe, captions, overrides
+
+
+def _check_caption(word: str, known: Sequence[str]) -> None:
+    """Raise ``ValueError`` for what is hardly meant as a caption."""
+    from fastpose._checks import nearest
+    from fastpose.data.images import SUFFIXES
+
+    first, _, rest = word.partition(" ")
+    if first in known:
+        way = f'put the quotes after it: {first} "{rest.strip()}"' if rest.strip() else "it comes before all captions"
+        raise ValueError(f"caption {word!r}: begins with the name of a recipe; {way}")
+    systems = {name.partition("/")[0] for name in known}
+    near = word.partition("/")[0] in systems or difflib.get_close_matches(word, known, cutoff=_NEAR)
+    if _LIKE_A_RECIPE.fullmatch(word) and near:
+        raise ValueError(f"caption {word!r}: is no recipe{nearest(word, known)}")
+    if Path(word).suffix.lower() in SUFFIXES and not rest:
+        raise ValueError(f"caption {word!r}: is an image; the weights make poses from captions, expected a text")
 
 
 def split_recipe(

@@ -10,6 +10,8 @@ from typing import Any
 
 from fastpose._checks import nearest, unknown
 from fastpose.data import (
+    caption_dataset,
+    captions,
     check,
     coco,
     fonts,
@@ -33,19 +35,26 @@ from fastpose.data import (
     sample,
     sample_pairs,
     semantic,
+    text,
     transforms,
 )
+from fastpose.data.caption_dataset import CaptionDataset
+from fastpose.data.captions import CaptionedPoses
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.loading import create_loader
 from fastpose.data.pair_dataset import PairDataset
 from fastpose.data.person import PairSource, Person, Source
 
 __all__ = [
+    "CaptionDataset",
+    "CaptionedPoses",
     "KeypointDataset",
     "PairDataset",
     "PairSource",
     "Person",
     "Source",
+    "caption_dataset",
+    "captions",
     "check",
     "coco",
     "create",
@@ -72,6 +81,7 @@ __all__ = [
     "sample",
     "sample_pairs",
     "semantic",
+    "text",
     "transforms",
 ]
 

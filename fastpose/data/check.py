@@ -10,8 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from fastpose._checks import unknown
-from fastpose.data import coco, human36m, human36m_places, lsp, motion_check, mpi_inf_3dhp, mpii, pair_check, sample
-from fastpose.data.findings import CROSS, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
+from fastpose.data import (
+    captions,
+    coco,
+    human36m,
+    human36m_places,
+    lsp,
+    motion_check,
+    mpi_inf_3dhp,
+    mpii,
+    pair_check,
+    sample,
+)
+from fastpose.data.findings import CROSS, TICK, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
 from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
 from fastpose.data.pose3d import project
 
@@ -125,6 +136,8 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
     complete = _sequences(name, base, lines) and complete
     states = {split: _check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()}
     ready = _ready(states) if complete else ""
+    if name == "coco":
+        _spoken(base, [split for split, state in states.items() if state is not None], lines)
     lines.append(f"{name}: {ready or 'not ready, see the crosses above'}")
     return CheckReport(name, str(base), bool(ready), tuple(lines))
 
@@ -211,6 +224,25 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], Sequence[Perso
     empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
     finding(lines, "persons without any labelled joint (left out)", person_names(persons, empty), fatal=False)
     return bool(persons) and not (absent or broken[1] or offenders or sizeless or apart)
+
+
+def _spoken(base: Path, splits: Sequence[str], lines: list[str]) -> None:
+    """Append what COCO's splits hold for poses from captions (system 004); the other systems need none of it."""
+    for split in splits:
+        try:
+            found = captions.usable(base, split)
+        except (ValueError, OSError) as error:
+            lines.append(f"  ! poses from captions, {split}: {error}")
+            continue
+        told = f"{found.captions:,} captions of {found.photographs:,} photographs"
+        absent = f"no captions, expected annotations/captions_{split}2017.json"
+        lines.append(f"  {TICK if found.captions else '-'} {split}: {told if found.captions else absent}")
+        lines.append(
+            f"    poses from captions (no photograph needed): {found.poses:,} persons of {captions.MINIMUM_JOINTS} "
+            f"joints or more, {found.captioned:,} of them alone on a photograph with captions"
+        )
+        flat = [str(number) for number in found.flat]
+        finding(lines, "of these persons with a box without width or height (left out)", flat, fatal=False)
 
 
 def _poses(persons: Sequence[Person], lines: list[str]) -> bool:

@@ -62,14 +62,33 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: holds a whole number with thousands of digits; restore the file") from None
 
 
+def read_content(path: Path, what: str = "annotation file", needed: tuple[str, ...] = ("images", "annotations")) -> Any:
+    """Return the content of a file of COCO's kind, which has the ``needed`` lists; ``what`` names an absent one.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no JSON, or lacks one of the lists.
+    """
+    content = read_json(existing("coco", path, what))
+    if not isinstance(content, dict) or not set(needed) <= content.keys():
+        raise ValueError(f"{path}: expected a COCO file with {' and '.join(map(repr, needed))}")
+    return content
+
+
+def keypoint_table(row: dict[str, Any], listed_in: Path) -> np.ndarray:
+    """Return the key points of an annotation, float64 (17, 3) of x, y, visibility; zeros where it has none."""
+    table = np.array(row.get("keypoints", [0] * 51), dtype=np.float64)
+    if table.size != 51:
+        raise ValueError(f"{listed_in}: annotation {row['id']} has {table.size} key-point numbers; expected 17 x 3")
+    return table.reshape(17, 3)
+
+
 def read(
     root: str | Path, split: str, *, annotation: str | None = None, licences: tuple[int, ...] = ()
 ) -> list[Person]:
     """Read every person that is no crowd row, in the file's order and unchecked."""
-    path = existing("coco", annotation_path(root, split, annotation), "annotation file")
-    content = read_json(path)
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise ValueError(f"{path}: expected a COCO file with 'images' and 'annotations'")
+    path = annotation_path(root, split, annotation)
+    content = read_content(path)
     folder = Path(root) / f"{split}2017"
     with reading(path, "an entry"):
         photos = {entry["id"]: entry for entry in content["images"]}
@@ -83,10 +102,7 @@ def read(
 
 
 def _person(folder: Path, file_name: str, row: dict[str, Any], listed_in: Path) -> Person:
-    table = np.array(row.get("keypoints", [0] * 51), dtype=np.float64)
-    if table.size != 51:
-        raise ValueError(f"{listed_in}: annotation {row['id']} has {table.size} key-point numbers; expected 17 x 3")
-    table = table.reshape(17, 3)
+    table = keypoint_table(row, listed_in)
     x, y, width, height = (float(value) for value in row["bbox"])
     return person(
         resolve_under(folder, file_name, listed_in),

@@ -18,19 +18,23 @@ def gradient_penalty(
     fake: Sequence[Tensor],
     *,
     form: str = "gp",
+    separate: bool = False,
     share: Tensor | None = None,
 ) -> Tensor:
     """Return how far the critic's gradient is from norm 1 between real and generated samples, the mean over samples.
 
-    Each sample is a point on the line from a real to a generated one, all its inputs at the same place of the line;
-    the norm is over all inputs together. What the critic is not to be smooth in (a condition that both have in common)
-    belongs into ``critic`` itself, not into its inputs.
+    Each sample is a point on the line from a real to a generated one, all its inputs at the same place of the line. A
+    condition that both have in common is an input where the critic is to be smooth in it too (system 004, eq. 9), else
+    it belongs into ``critic`` itself.
 
     Args:
         critic: (input, ...) -> scores (B, ...), one or several per sample; samples must not influence each other, as
             they do through batch norm in training mode.
         real, fake: the critic's inputs, one tensor (B, ...) each, of equal shapes; they get no gradient.
         form: "gp", (norm - 1)^2, or "lp", the same where the norm is above 1, else 0.
+        separate: the norm of each input's gradient is penalised by itself and the penalties are added (system 004,
+            eq. 9 as printed); else one norm is over all inputs together (as released for it). An input that the critic
+            does not read adds nothing.
         share: (B,) how much of each point is real; drawn uniformly from 0 to 1 when None.
 
     Returns:
@@ -52,9 +56,15 @@ def gradient_penalty(
         seen = [gradient.flatten(1) for gradient in gradients if gradient is not None]
         if not seen:
             raise ValueError("critic: expected scores that depend on its inputs, got none that do")
-        # The norm of a zero vector has the subgradient 0 in torch; a square root of the sum would give nan.
-        excess = torch.linalg.vector_norm(torch.cat(seen, dim=1), dim=1) - 1  # (B,)
-        return (excess if form == "gp" else excess.clamp(min=0)).square().mean()
+        groups = seen if separate else [torch.cat(seen, dim=1)]
+        return torch.stack([_excess(group, form) for group in groups]).sum()
+
+
+def _excess(gradient: Tensor, form: str) -> Tensor:
+    """Return how far the norms of the rows (B, D) are from 1, or above it, squared; the mean over rows."""
+    # The norm of a zero vector has the subgradient 0 in torch; a square root of the sum would give nan.
+    excess = torch.linalg.vector_norm(gradient, dim=1) - 1  # (B,)
+    return (excess if form == "gp" else excess.clamp(min=0)).square().mean()
 
 
 def _between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:

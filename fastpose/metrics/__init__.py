@@ -1,9 +1,11 @@
 """Metrics as named protocols: key points (PCK, PCKh, OKS-AP), joints in space (MPJPE, 3DPCK, plausibility), generated
-images (SSIM, LPIPS, IS, FID), persons found again (mAP), user studies; results and their table."""
+images (SSIM, LPIPS, IS, FID), generated poses (1-NN, retrieval, diversity), captions (R-precision, separation), persons
+found again (mAP), user studies; results and their table."""
 
 from fastpose.metrics import (
     accumulate,
     accumulate_3d,
+    diversity,
     generative,
     heatmaps,
     image,
@@ -16,7 +18,10 @@ from fastpose.metrics import (
     protocols,
     reid,
     report,
+    retrieval,
     study,
+    text_separation,
+    two_sample,
 )
 from fastpose.metrics.accumulate import PCKAccumulator
 from fastpose.metrics.accumulate_3d import MPJPEAccumulator, PCK3DAccumulator
@@ -36,6 +41,7 @@ __all__ = [
     "TransferPCKh",
     "accumulate",
     "accumulate_3d",
+    "diversity",
     "generative",
     "heatmaps",
     "image",
@@ -48,5 +54,8 @@ __all__ = [
     "protocols",
     "reid",
     "report",
+    "retrieval",
     "study",
+    "text_separation",
+    "two_sample",
 ]

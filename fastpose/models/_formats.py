@@ -314,6 +314,70 @@ def _hg3d_shows(published: Weights) -> dict[str, Any]:
     }
 
 
+def _caption_generator(options: Options) -> Sequence[Rule]:
+    """The thesis code of system 004: ``first`` beside ``main``, which holds the layers from its norm on, in one row."""
+    return (
+        (r"^first\.0\.", "first2." if options["conditional"] else "first."),
+        (r"^first\.1\.", "main.0."),
+        (r"^ups\.(\d+)\.(\d)\.", lambda m: f"main.{2 + 3 * int(m[1]) + int(m[2])}."),
+        (r"^last\.0\.", "main.11."),
+    )
+
+
+def _caption_discriminator(options: Options) -> Sequence[Rule]:
+    """Its discriminator: the numbers are those of a network with batch norms, whether it has them or not."""
+    return (
+        (r"^first\.(\d)\.", r"main.\1."),
+        (r"^downs\.(\d+)\.(\d)\.", lambda m: f"main.{3 + 3 * int(m[1]) + int(m[2])}."),
+        (r"^joint\.0\.", "second2." if options["conditional"] else "second."),
+        (r"^joint\.1\.", "third.0."),
+        (r"^last\.0\.", "third.2."),
+    )
+
+
+def _caption_text_shows(published: Weights) -> dict[str, Any]:
+    """Whether the network sees text is shown by what compresses it."""
+    compress = "compress.0.weight"
+    return {
+        "conditional": compress in published,
+        **_sizes(published, text_size=(compress, 1), compress=(compress, 0)),
+    }
+
+
+def _widths(published: Weights, *places: tuple[str, int]) -> dict[str, Any]:
+    """Return the channels of all sizes of maps, or nothing where one of them is not shown."""
+    sizes = _sizes(published, **{str(number): place for number, place in enumerate(places)})
+    return {"widths": tuple(sizes.values())} if len(sizes) == len(places) and all(sizes.values()) else {}
+
+
+def _caption_generator_shows(published: Weights) -> dict[str, Any]:
+    text = _caption_text_shows(published)
+    first = "first2.weight" if text["conditional"] else "first.weight"
+    seen = _sizes(published, inputs=(first, 0)).get("inputs", 0) - text.get("compress", 0)
+    layers = ("main.2.weight", "main.5.weight", "main.8.weight", "main.11.weight")
+    return {
+        **text,
+        **({"noise": seen} if seen > 0 else {}),
+        **_sizes(published, keypoints=("main.11.weight", 1)),
+        **_widths(published, *((layer, 0) for layer in layers)),
+    }
+
+
+def _caption_discriminator_shows(published: Weights) -> dict[str, Any]:
+    layers = ("main.0.weight", "main.3.weight", "main.6.weight", "main.9.weight")
+    return {
+        **_caption_text_shows(published),
+        "batch_norm": "main.1.weight" in published,
+        **_sizes(published, keypoints=("main.0.weight", 1)),
+        **_widths(published, *((layer, 0) for layer in layers)),
+    }
+
+
+def _caption_unused(module: str) -> Callable[[str, Any], bool]:
+    """A conditional network inherits the unconditional one's layer, and does not run it."""
+    return lambda key, network: key == f"{module}.weight" and network.compress is not None
+
+
 FORMATS = {
     "hourglass": Format(_pytorch_pose, {"stem": "pytorch_pose"}, _shows_stem("conv1.weight")),
     "sagan.generator": Format(_port, {"flavour": "released"}, _shows_stem("c1.weight")),
@@ -328,5 +392,17 @@ FORMATS = {
     "multiscale.discriminator": Format(lambda options: (), shown=_patches_show),
     "pose3d.generator": Format(
         _hg3d, {"depth_head": "flatten"}, _hg3d_shows, {"depth_head": "flatten"}, bgr="two_d.stem.conv.weight"
+    ),
+    "caption.generator": Format(
+        _caption_generator,
+        shown=_caption_generator_shows,
+        only={"self_attention": False},
+        unused=_caption_unused("first"),
+    ),
+    "caption.discriminator": Format(
+        _caption_discriminator,
+        shown=_caption_discriminator_shows,
+        only={"self_attention": False},
+        unused=_caption_unused("second"),
     ),
 }

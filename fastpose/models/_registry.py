@@ -14,7 +14,7 @@ from fastpose import _checks
 Builder = Callable[..., nn.Module]
 Own = TypeVar("Own", bound=Builder)
 
-_SYSTEMS = ("sagan", "pona", "pose3d", "multiscale", "reid")
+_SYSTEMS = ("sagan", "pona", "pose3d", "multiscale", "caption", "reid")
 """Files of this package that register networks when imported; they are imported at the first look into the register."""
 
 _builders: dict[str, Builder] = {}

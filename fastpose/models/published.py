@@ -22,17 +22,19 @@ def import_published(name: str, state_dict: Mapping[str, Any], **options: Any) -
     ``hourglass`` reads pytorch-pose's keys (whose stem it implies), ``sagan.*`` the ``hgsagan_port_*`` names (whose
     flavour, ``released``, they imply), ``pona.*`` those of PoNA and, for discriminators, of PATN, ``multiscale.*``
     those of prasunroy/pose-transfer, ``pose3d.generator`` those of the hg3d branch of pytorch-pose-hg-3d (whose flat
-    depth head they imply; `pickles.read_module_pickle` reads its files, and see `to_rgb`). ``options`` are those of
-    `create`; widths, channels and numbers of blocks that the weights show need not be said. A whole checkpoint with an
-    entry ``state_dict`` will do, as will keys behind DataParallel's ``module.``. Nothing may be missing or left over,
-    except the batch counters that old PyTorch did not write, the statistics it wrote of instance norms, and pose levels
-    that no gate of system 003 asks for. Weights are copied. Raises ``ValueError`` in one sentence that lists missing
-    keys, unexpected keys and differing shapes.
+    depth head they imply; `pickles.read_module_pickle` reads its files, and see `to_rgb`), ``caption.*`` those of the
+    thesis' code. ``options`` are those of `create`; widths, channels, numbers of blocks and whether there is a text
+    need not be said, as the weights show them. A whole checkpoint with an entry ``state_dict`` will do, as will keys
+    behind DataParallel's ``module.``. Nothing may be missing or left over, except the batch counters that old PyTorch
+    did not write, the statistics it wrote of instance norms, pose levels that no gate of system 003 asks for, and the
+    layer that system 004's conditional networks inherit and do not run. Weights are copied. Raises ``ValueError`` in
+    one sentence that lists missing keys, unexpected keys and differing shapes.
 
     The weights of ``multiscale.generator`` do not show its gates: without ``gates`` they are those of FULL, all levels.
     Fewer are taken at the caller's word, such as ``gates=(1,)`` for A1-HR; pose levels below the deepest of them are
     not read (``in2_down2`` to ``in2_down4`` in that case, nothing for ``gates=(4,)``, A1-LR). ``fusion`` is refused:
-    the authors published no weights that have it.
+    the authors published no weights that have it. The weights of ``caption.discriminator`` do not show whether a
+    ``sigmoid`` follows them, as in GAN: it is said, or there is none.
     """
     network, _ = _registry.resolve(name)
     options = published_options(name, state_dict, **options)

@@ -1,4 +1,4 @@
-"""Recipes, the training loop, and the jobs of the command line: ``train``, ``evaluate``, ``predict``, ``transfer``."""
+"""Recipes, training, and the jobs of the command line: ``train``, ``evaluate``, ``predict``, ``generate``..."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastpose.training import systems
+from fastpose.training.caption_prediction import generate
 from fastpose.training.config import Recipe, copy_recipe, list_recipes, load_recipe
 from fastpose.training.engine import FitResult
 from fastpose.training.prediction import check_folder, open_weights, predict, transfer
@@ -20,6 +21,7 @@ __all__ = [
     "Recipe",
     "copy_recipe",
     "evaluate",
+    "generate",
     "list_recipes",
     "load_recipe",
     "predict",

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fastpose import losses, models, ops
 from fastpose.nn import coordinates
 from fastpose.training import (
+    optimizers,
     pose3d_data,
     pose3d_reference,
     pose3d_scores,
@@ -20,7 +21,7 @@ from fastpose.training import (
     schedules,
     transfer_training,
 )
-from fastpose.training.pose3d_config import NetworkOptimizerConfig, Pose3dConfig
+from fastpose.training.pose3d_config import Pose3dConfig
 from fastpose.training.pose3d_estimation import Pose3dEstimator
 from fastpose.training.pose3d_evidence import Evidence, choose, partners
 from fastpose.training.systems import System
@@ -70,13 +71,6 @@ def build_discriminator(config: Pose3dConfig) -> nn.Module | None:
     )
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: NetworkOptimizerConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of one network's trained parameters."""
-    if config.name == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2))
-    return torch.optim.RMSprop(parameters, lr=config.lr, alpha=0.99)
-
-
 class Pose3dTrainer:
     """Networks, data and the order of updates of system 002, in any of its stages.
 
@@ -101,11 +95,11 @@ class Pose3dTrainer:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         settings = self.config.optimizer
-        optimizers = {"generator": build_optimizer(self._trained(), settings.generator)}
+        built = {"generator": optimizers.build(self._trained(), settings.generator)}
         if "discriminator" in self.networks:
             parameters = list(self.networks["discriminator"].parameters())
-            optimizers["discriminator"] = build_optimizer(parameters, settings.discriminator)
-        return optimizers
+            built["discriminator"] = optimizers.build(parameters, settings.discriminator)
+        return built
 
     def _trained(self) -> list[nn.Parameter]:
         """Return the generator's parameters that this stage trains."""

@@ -12,6 +12,7 @@ from fastpose.models.pose3d import SOURCES, DepthHead, DepthMapKind, DepthMapOri
 from fastpose.nn.coordinates import METHODS, TEMPERATURE
 from fastpose.training.config import RunConfig
 from fastpose.training.estimation import BACKENDS
+from fastpose.training.optimizers import NetworkOptimizerConfig
 from fastpose.training.pose3d_data import Pose3dDataConfig
 from fastpose.training.pose3d_scores import Pose3dScoreConfig
 
@@ -23,17 +24,6 @@ def _not_negative(name: str, value: float) -> None:
     _checks.not_negative(name, value)
     if math.isinf(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a positive finite number, got {value}")
-
-
-def _counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name.replace('_', '.', 1)}: expected 1 or more, got {count}")
 
 
 def _multiple_of_8(name: str, value: int) -> None:
@@ -66,7 +56,7 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         _checks.choice("model.name", self.name, ("pose3d.generator",))
         _checks.choice("model.depth_head", self.depth_head, get_args(DepthHead))
-        _counts(model_stacks=self.stacks, model_modules=self.modules, model_depth=self.depth)
+        _checks.counts(model_stacks=self.stacks, model_modules=self.modules, model_depth=self.depth)
         _multiple_of_8("model.width", self.width)
         _not_negative("model.regressor_modules", self.regressor_modules)
 
@@ -109,7 +99,7 @@ class DiscriminatorConfig:
             _checks.choice("discriminator.sources", source, SOURCES)
         if not self.sources or len(set(self.sources)) != len(self.sources):
             raise ValueError(f"discriminator.sources: expected different ones of {SOURCES}, got {self.sources}")
-        _counts(discriminator_hidden=self.hidden)
+        _checks.counts(discriminator_hidden=self.hidden)
         _multiple_of_8("discriminator.width", self.width)
 
 
@@ -168,34 +158,18 @@ class LossConfig:
         for name in ("depth_weight", "bones_weight", "lambda_g", "penalty"):
             _not_negative(f"loss.{name}", getattr(self, name))
         for name in ("sigma", "temperature"):
-            _positive(f"loss.{name}", getattr(self, name))
-        _counts(loss_critic_steps=self.critic_steps)
-
-
-@dataclass(frozen=True)
-class NetworkOptimizerConfig:
-    """One network's optimizer: "rmsprop" (alpha 0.99, eps 1e-8) or "adam" (``beta1``, ``beta2``, eps 1e-8)."""
-
-    name: str = "rmsprop"
-    lr: float = 2.5e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
-
-    def check(self, section: str) -> None:
-        """Raise ``ValueError``, which names the section, unless all values can be used."""
-        _checks.choice(f"{section}.name", self.name, ("rmsprop", "adam"))
-        _positive(f"{section}.lr", self.lr)
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{section}.{name}: expected a number from 0 up to 1, got {getattr(self, name)}")
+            _checks.positive(f"loss.{name}", getattr(self, name))
+        _checks.counts(loss_critic_steps=self.critic_steps)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Both optimizers; the paper names neither: RMSprop is the backbone's, a tenth of its rate in this stage ours."""
 
-    generator: NetworkOptimizerConfig = NetworkOptimizerConfig(lr=2.5e-5)
-    discriminator: NetworkOptimizerConfig = NetworkOptimizerConfig(name="adam", lr=1e-4, beta1=0.5)
+    generator: NetworkOptimizerConfig = field(default_factory=lambda: NetworkOptimizerConfig(lr=2.5e-5))
+    discriminator: NetworkOptimizerConfig = field(
+        default_factory=lambda: NetworkOptimizerConfig(name="adam", lr=1e-4, beta1=0.5)
+    )
 
     def __post_init__(self) -> None:
         self.generator.check("optimizer.generator")
@@ -219,7 +193,7 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         _checks.choice("schedule.name", self.name, ("constant", "cosine", "milestones"))
-        _positive("schedule.factor", self.factor)
+        _checks.positive("schedule.factor", self.factor)
         if self.milestones and min(self.milestones) <= 0:
             raise ValueError(f"schedule.milestones: expected epochs from 1 on, got {self.milestones}")
 

@@ -72,7 +72,7 @@ def predict(
         check_new(save_keypoints, folders=(out,))
     system, config, network = open_weights(recipe, weights, overrides, only=_SEEING)
     estimator = systems.estimator(system, network.to(distributed.choose_device(config.run.device)), config)
-    _check_finite(network, weights)
+    check_finite(network, weights)
     for photo in photos:
         verify_image(photo)
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ def _paths(values: AnyPath | Iterable[AnyPath]) -> tuple[Path, ...]:
     return (Path(values),) if isinstance(values, (str, Path)) else tuple(map(Path, values))
 
 
-def _check_finite(network: nn.Module, weights: str | Path) -> None:
+def check_finite(network: nn.Module, weights: str | Path) -> None:
     """Raise for a network that diverged: what it finds are no key points, and nothing would tell."""
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:

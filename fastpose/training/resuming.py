@@ -30,7 +30,17 @@ _FREE = frozenset(
     )
 )
 # Where files lie: folders of data, and weights of networks that judge.
-_PLACES = (".root", ".vgg", ".lpips_vgg", ".lpips_squeeze", ".lpips_alex", ".inception", ".pose_weights")
+_PLACES = (
+    ".root",
+    ".encoder",
+    ".vgg",
+    ".lpips_vgg",
+    ".lpips_squeeze",
+    ".lpips_alex",
+    ".inception",
+    ".pose_weights",
+    "start.run",
+)
 
 
 def describe(recipe: Recipe, datasets: Mapping[str, Any], place: World) -> dict[str, Any]:

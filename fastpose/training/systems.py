@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class System:
             the system finds none.
         transfer: (network, configuration) -> what draws a photograph's person in other poses; None where the system
             draws nobody.
+        generator: (network, configuration, text encoder or None) -> what makes poses from captions or from noise alone;
+            None where the system makes none.
     """
 
     name: str
@@ -38,13 +41,38 @@ class System:
     evaluate: Callable[[nn.Module, Any], list[Any]]
     estimator: Callable[[nn.Module, Any, Any], Any] | None = None
     transfer: Callable[[nn.Module, Any], Any] | None = None
+    generator: Callable[[nn.Module, Any, Any], Any] | None = None
 
 
 # system -> the module of this package that defines SYSTEM
-_MODULES = {"multiscale": "multiscale", "pona": "pona", "pose3d": "pose3d", "reid": "reid", "sagan": "sagan"}
+_MODULES = {
+    "caption": "caption",
+    "multiscale": "multiscale",
+    "pona": "pona",
+    "pose3d": "pose3d",
+    "reid": "reid",
+    "sagan": "sagan",
+}
 
-_MEASURED = ("test.bone_sum",)
-"""The keys whose 0 leaves a value to the training set: what it told lies in the manifest of the weights."""
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_fingerprint(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]+", value) is not None
+
+
+_MEASURED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "test.bone_sum": ("a positive number", _is_positive),
+    "text.size": ("a positive integer", _is_count),
+    "text.fingerprint": ("hexadecimal digits", _is_fingerprint),
+}
+"""The keys whose 0 or empty text leaves a value to what was trained with: it lies in the manifest of the weights."""
 
 
 def names() -> list[str]:
@@ -75,8 +103,20 @@ def transfer(system: System, network: nn.Module, config: Any) -> Any:
     return system.transfer(network, config)
 
 
+def generator(system: System, network: nn.Module, config: Any, encoder: Any = None) -> Any:
+    """Return what makes poses with a system's network; ``ValueError`` where it makes none."""
+    if system.generator is None:
+        raise ValueError(f"system {system.name}: makes no poses; expected weights of poses from captions (caption)")
+    return system.generator(network, config, encoder)
+
+
 def transfers(weights: str | Path) -> bool:
     """Whether a weights file is of a system that transfers poses, by its header; raises as ``load_network``."""
+    return of(weights).transfer is not None
+
+
+def of(weights: str | Path) -> System:
+    """Return the system of a weights file, by its header; raises as ``load_network``."""
     from fastpose.training import checkpoint
 
     try:
@@ -85,19 +125,20 @@ def transfers(weights: str | Path) -> bool:
         about = {}
     if not about:
         about = checkpoint.load_weights(weights)[1]  # knows best what is wrong with the file
-    return _named(weights, about).transfer is not None
+    return _named(weights, about)
 
 
 def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System, Any, nn.Module]:
     """Return system, configuration and network (evaluation mode) of weights that a training run wrote.
 
-    What the configuration leaves to the training set (0) is in the manifest, and so in the configuration returned.
+    What the configuration leaves to the training set or to the text encoder (0, an empty text) is in the manifest, and
+    so in the configuration returned.
     ``recipe`` refuses the weights of another recipe.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged file, a manifest without recipe and configuration or with a measured value that is no
-            positive number, or weights that do not fit it.
+        ValueError: damaged file, a manifest without recipe and configuration or with a measured value of another kind,
+            or weights that do not fit it.
     """
     from fastpose.training import checkpoint
     from fastpose.training.config import from_dict
@@ -112,18 +153,19 @@ def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System
 
 
 def _with_measured(path: str | Path, config: Any, manifest: Mapping[str, Any]) -> Any:
-    """Return a configuration with what was measured on the training set, ``{dotted key: number}``, where it says 0."""
+    """Return a configuration with what was measured in training, ``{dotted key: value}``, where it leaves it open."""
     from fastpose.training.config import apply_overrides, flatten, to_dict
 
     measured, own = manifest.get("measured"), flatten(to_dict(config))
     known = measured if isinstance(measured, dict) else {}
-    told = {key: known[key] for key in _MEASURED if key in known and own.get(key) == 0}
+    told = {key: known[key] for key in _MEASURED if key in known and own.get(key) in (0, "")}
     for key, value in told.items():
-        if type(value) not in (int, float) or not 0 < value < math.inf:
+        expected, fits = _MEASURED[key]
+        if not fits(value):
             raise ValueError(
-                f"checkpoint {path}: measured {key}: expected a positive number, got {value!r}; take other weights"
+                f"checkpoint {path}: measured {key}: expected {expected}, got {value!r}; take other weights"
             )
-    return apply_overrides(config, [f"{key}={value!r}" for key, value in told.items()])
+    return apply_overrides(config, [f"{key}={value}" for key, value in told.items()])
 
 
 def _named(path: str | Path, about: Mapping[str, Any]) -> System:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fastpose import losses, ops
 
@@ -171,3 +174,116 @@ def test_a_critic_that_reads_nothing_is_refused() -> None:
     constant = torch.ones(2, requires_grad=True)
     with pytest.raises(ValueError, match="critic: expected scores that depend on its inputs"):
         losses.gradient_penalty(lambda x: constant, [torch.zeros(2, 3)], [torch.zeros(2, 3)])
+
+
+# ---- one penalty for each input (system 004, eq. 9) ---------------------------------------------------------------
+
+
+def excess(norm: float, form: str) -> float:
+    return (norm - 1) ** 2 if form == "gp" else max(norm - 1, 0) ** 2
+
+
+@pytest.mark.parametrize("form", ["gp", "lp"])
+@pytest.mark.parametrize("size", [0.1, 0.5, 3.0])
+def test_separately_each_input_has_a_norm_of_its_own(form: str, size: float) -> None:
+    real, fake = pairs()
+    found = losses.gradient_penalty(partial(linear, size), real, fake, form=form, separate=True)
+    assert float(found) == pytest.approx(excess(size * 3**0.5, form) + excess(size * 10**0.5, form))
+
+
+def test_of_one_input_both_penalties_are_the_same() -> None:
+    real, fake = pairs()
+    share = torch.rand(4, dtype=torch.float64)
+    found = [
+        losses.gradient_penalty(lambda x: x.square().sum(1), real[:1], fake[:1], separate=separate, share=share)
+        for separate in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
+def test_separately_an_input_that_is_not_read_adds_nothing() -> None:
+    real, fake = pairs()
+    alone = losses.gradient_penalty(lambda x: 2 * x.sum(1), real[:1], fake[:1])
+    both = losses.gradient_penalty(lambda x, _: 2 * x.sum(1), real, fake, separate=True)
+    torch.testing.assert_close(both, alone)
+
+
+@pytest.mark.parametrize("form", ["gp", "lp"])
+def test_separately_a_critic_flat_in_one_input_has_a_finite_gradient(form: str) -> None:
+    first, second = torch.ones(3, requires_grad=True), torch.zeros(5, requires_grad=True)
+    loss = losses.gradient_penalty(
+        lambda x, y: x @ first + y @ second,
+        [torch.randn(2, 3), torch.randn(2, 5)],
+        [torch.randn(2, 3), torch.randn(2, 5)],
+        form=form,
+        separate=True,
+    )
+    assert float(loss.detach()) == pytest.approx(excess(3**0.5, form) + excess(0, form), rel=1e-6)
+    for gradient in torch.autograd.grad(loss, [first, second]):
+        assert torch.isfinite(gradient).all()
+
+
+def test_separately_it_is_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    image, text = nn.Linear(3, 1), nn.Linear(5, 1)
+
+    def critic(x: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh(2 * image(x) + 3 * text(y))
+
+    real, fake, share = [torch.randn(4, 3), torch.randn(4, 5)], [torch.randn(4, 3), torch.randn(4, 5)], torch.rand(4)
+    wide = losses.gradient_penalty(critic, real, fake, separate=True, share=share)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses.gradient_penalty(critic, real, fake, separate=True, share=share)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wide, rtol=0, atol=0)
+
+
+class Stored:
+    """The critic of text and pose that was stored with its losses, in plain functions."""
+
+    def __init__(self, shared: Path) -> None:
+        self.values = load_file(shared / "oracles" / "text2pose_d2_small.safetensors")
+
+    def __call__(self, maps: Tensor, text: Tensor) -> Tensor:
+        for layer in (0, 3, 6, 9):
+            maps = functional.leaky_relu(functional.conv2d(maps, self.values[f"main.{layer}.weight"], None, 2, 1), 0.2)
+        linear = functional.linear(text, self.values["compress.0.weight"], self.values["compress.0.bias"])
+        said = functional.leaky_relu(linear, 0.2)[:, :, None, None].expand(-1, -1, 4, 4)
+        joined = functional.conv2d(torch.cat((maps, said), 1), self.values["second2.weight"])
+        return functional.conv2d(functional.leaky_relu(joined, 0.2), self.values["third.2.weight"]).flatten()
+
+    def loss(self, form: str, separate: bool, weight: float) -> Tensor:
+        """The critic's loss of eq. 9 with alpha 1."""
+        real, fake, share = (self.values[f"input.{name}"] for name in ("real", "fake", "eps"))
+        text, wrong = self.values["input.text"].flatten(1), self.values["input.text_wrong"].flatten(1)
+        scores = self(fake, text) + self(real, wrong) - 2 * self(real, text)
+        penalty = losses.gradient_penalty(self, [real, text], [fake, text], form=form, separate=separate, share=share)
+        return scores.mean() + weight * penalty
+
+
+@pytest.mark.parametrize(
+    ("form", "separate", "weight", "name"),
+    [
+        ("lp", True, 150.0, "lp_paper_separate"),
+        ("lp", False, 150.0, "lp_code_joint"),
+        ("gp", False, 10.0, "gp_code_joint"),
+    ],
+)
+def test_the_stored_losses_are_met(shared: Path, form: str, separate: bool, weight: float, name: str) -> None:
+    stored = Stored(shared)
+    torch.testing.assert_close(
+        stored.loss(form, separate, weight), stored.values[f"output.lossD_{name}"], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_stored_norms_are_met_where_each_counts_alone(shared: Path) -> None:
+    """Steeper by 10, so that a one-sided penalty sees them too."""
+    stored = Stored(shared)
+    real, fake, share = (stored.values[f"input.{name}"] for name in ("real", "fake", "eps"))
+    text = stored.values["input.text"].flatten(1)
+    norms = [10 * stored.values[f"output.grad_norm_{name}"] for name in ("x", "h")]
+    for form, wanted in (("gp", [n - 1 for n in norms]), ("lp", [(n - 1).clamp(min=0) for n in norms])):
+        found = losses.gradient_penalty(
+            lambda x, h: 10 * stored(x, h), [real, text], [fake, text], form=form, separate=True, share=share
+        )
+        torch.testing.assert_close(found, sum(w.square().mean() for w in wanted), rtol=1e-4, atol=1e-6)

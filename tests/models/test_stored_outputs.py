@@ -16,7 +16,9 @@ from fastpose import models
 STORED = Path(__file__).with_name("stored_outputs.json")
 IMAGE, HEATMAPS, FEATURES = (2, 3, 32, 32), (2, 5, 8, 8), (2, 16, 4, 4)
 POSES, PAIR = (2, 36, 32, 32), (2, 6, 32, 32)
+NOISE, TEXT, EIGHT = (2, 8), (2, 12), [(8, 17, 64, 64), (8, 12)]
 POSES_3D = [(8, 3, 32, 32), (8, 5, 8, 8), (8, 5, 3)]
+CAPTIONED = {"conditional": True, "self_attention": True}
 PAPER = {"norm": "batch", "activation": "leaky_relu", "self_attention": True, "spectral_norm": False, "sigmoid": True}
 CASES = {
     "hourglass.tiny": ({}, [IMAGE]),
@@ -39,6 +41,10 @@ CASES = {
     "pose3d.generator.tiny, flatten": ({"depth_head": "flatten", "image_size": 64}, [(2, 3, 64, 64)]),
     "pose3d.discriminator.tiny": ({}, POSES_3D),
     "pose3d.discriminator.tiny, conv": ({"geometry": "conv", "norm": "none", "depth_maps": "onehot"}, POSES_3D),
+    "caption.generator.tiny": ({}, [NOISE]),
+    "caption.generator.tiny, captioned": (CAPTIONED, [NOISE, TEXT]),
+    "caption.discriminator.tiny": ({"batch_norm": True, "sigmoid": True}, EIGHT[:1]),
+    "caption.discriminator.tiny, captioned": (CAPTIONED, EIGHT),
 }
 
 
