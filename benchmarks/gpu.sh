@@ -90,7 +90,7 @@ step benchmarks "$benchmarks" "$python" -P -m pytest -p no:cacheprovider --bench
     --budget=$((benchmarks - margin)) --save-results="$out/$name.json" \
     benchmarks/test_host_cost.py benchmarks/test_gpu.py
 
-for recipe in sagan/demo pona/sample pose3d/demo multiscale/sample; do
+for recipe in sagan/demo pona/sample pose3d/demo caption/demo multiscale/sample; do
     step training "${TRAINING:-30}" "$python" -P -m fastpose train "$recipe" run.device=cuda run.max_minutes=0.2 \
         --out "$work/run"
 done

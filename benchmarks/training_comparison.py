@@ -68,11 +68,18 @@ def recorded(script: str, name: str, *words: str) -> str:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Return the evaluations of a run in order: step, epoch, name, protocol, value, count, rows and per_joint."""
+    """Return the evaluations of a run in order: step, epoch, name, protocol, value, count, rows and per_joint.
+
+    The value of real data and that of chance stand beside where the metric has them.
+    """
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     kept = ("step", "epoch", "name", "protocol", "value", "count", "per_joint")
     chosen = [row for row in rows if row["kind"] == "evaluation"]
-    return [{key: row[key] for key in kept} | {"rows": row["details"].get("rows", {})} for row in chosen]
+    beside = [{key: row["details"][key] for key in ("real", "chance") if key in row["details"]} for row in chosen]
+    return [
+        {key: row[key] for key in kept} | {"rows": row["details"].get("rows", {})} | own
+        for row, own in zip(chosen, beside, strict=True)
+    ]
 
 
 def of_metric(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,7 +127,7 @@ def plot(runs: Runs, path: Path) -> None:
 
 
 def beginning(given: argparse.Namespace, recipe: str, seed: int) -> list[str]:
-    """Return the overrides of one recipe and seed: ``{seed}`` filled in, and those of the first stage or its weights."""
+    """Return the overrides of one recipe and seed: the common ones, and those of the first stage or its weights."""
     common = [override.replace("{seed}", str(seed)) for override in given.overrides]
     if recipe == given.start:
         return common + given.start_overrides

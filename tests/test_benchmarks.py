@@ -15,6 +15,7 @@ import torch
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 REASON = "the tests run without the benchmarks of the checkout"
 baselines = pytest.importorskip("baselines", reason=REASON)
+caption_systems = pytest.importorskip("caption_systems", reason=REASON)
 cases = pytest.importorskip("cases", reason=REASON)
 compare = pytest.importorskip("compare", reason=REASON)
 compile_ahead = pytest.importorskip("compile_ahead", reason=REASON)
@@ -327,6 +328,19 @@ def test_folding_leaves_no_batch_norm_after_a_convolution():
         network = pose3d_systems.build(size, "cpu", provider).prepared()
         counts.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()))
     assert counts[1] < counts[0] / 2
+
+
+@pytest.mark.parametrize("update", caption_systems.UPDATES)
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_ways_of_system_004_give_the_same(update, attention):
+    size = caption_systems.Size("tiny", 2, attention, (8,) * 4, (8,) * 4)
+    assert caption_systems.difference(size, "cpu", "fastpose", update) <= caption_systems.LIMIT
+
+
+def test_two_sample_tests_find_the_same():
+    real, fake = caption_systems.poses(60, "cpu")
+    usual, ours = caption_systems.usual_accuracy(real, fake), caption_systems.our_accuracy(real, fake)
+    assert usual == pytest.approx(ours, abs=caption_systems.TOLERANCE)
 
 
 @pytest.mark.parametrize("network", ["pona.generator.tiny", "multiscale.generator.tiny"])

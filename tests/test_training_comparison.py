@@ -94,3 +94,17 @@ def test_words_that_contradict_each_other_are_refused_before_any_training(compar
         compare("--recipes", "sys/a", *words)
     assert caught.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_seed_stands_in_overrides(compare):
+    _, trained = compare("--recipes", "sys/a", "--set", "start.run=runs/first/seed-{seed}")
+    assert [words for _, _, words in trained] == [["start.run=runs/first/seed-0"], ["start.run=runs/first/seed-1"]]
+
+
+def test_values_of_real_data_stand_beside(tmp_path):
+    write_run(tmp_path / "run", {"R-precision": [20.0]})
+    path = tmp_path / "run/metrics.jsonl"
+    path.write_text(path.read_text().replace('"details": {}', '"details": {"real": 36.0, "other": 1}'))
+    (row,) = training_comparison.evaluations(tmp_path / "run")
+    assert row["real"] == 36.0
+    assert "other" not in row

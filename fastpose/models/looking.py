@@ -22,10 +22,11 @@ def attention_maps(network: nn.Module, inputs: Sequence[Tensor], positions: Posi
     """Run ``network(*inputs)`` once and return where chosen positions look in each of its attention modules.
 
     ``positions`` (P, 2) are integers (x, y), pixels of the largest attended map: the heatmap's in the published
-    networks of system 000, a quarter of the image's in system 001; on coarser maps the cell that holds the pixel is
-    asked. The result gives the rows (B, P, h, w) of each module by its name, in the order of the network: such as
-    ``stacks.1.attention`` (000), ``blocks.0.self`` and ``blocks.0.cross`` (001). It is empty for a network that runs no
-    attention. Runs in evaluation mode without gradient; the modes of all modules are as before afterwards.
+    networks of system 000, a quarter of the image's in system 001, 32 x 32 in system 004; on coarser maps the cell that
+    holds the pixel is asked. The result gives the rows (B, P, h, w) of each module by its name, in the order of the
+    network: such as ``stacks.1.attention`` (000), ``blocks.0.self`` and ``blocks.0.cross`` (001), ``attention`` (004).
+    It is empty for a network that runs no attention. Runs in evaluation mode without gradient; the modes of all modules
+    are as before afterwards.
     """
     points = torch.as_tensor(positions)
     seen: dict[str, tuple[SelfAttention | NonLocalBlock, Tensor]] = {}

@@ -28,7 +28,7 @@ class Trainer(Protocol):
 
     ``networks[main_network]`` is the network that is evaluated and published; each key of ``optimizers`` is the name of
     an update. ``evaluate`` and ``samples`` run on the leader alone, so they hold no collective operation. A trainer may
-    also have ``measured() -> {dotted key: number}``, asked once, on the leader, when weights are first written: what
+    also have ``measured() -> {dotted key: value}``, asked once, on the leader, when weights are first written: what
     the configuration leaves to the training set goes into the manifest of the weights, and `systems.load_network` puts
     it where it says 0.
     """

@@ -29,7 +29,7 @@ _FREE = frozenset(
         "tensorboard",
     )
 )
-# Where files lie: folders of data, and weights of networks that judge.
+# Where files lie: data, runs to begin with, vectors of captions, weights of networks that judge.
 _PLACES = (
     ".root",
     ".encoder",

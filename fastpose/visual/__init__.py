@@ -1,5 +1,4 @@
-"""Pictures: skeleton overlays, poses in space and from captions, heatmaps, attention maps, pose transfer, features, films,
-histograms, reports."""
+"""Pictures: skeletons, heatmaps, poses in space and from captions, pose transfer, features, films, curves, reports."""
 
 from fastpose.visual import (
     captions,

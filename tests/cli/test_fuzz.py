@@ -13,7 +13,7 @@ import torch
 LINES = 200
 VERBS = (
     *("doctor", "train", "eval", "predict", "try-on", "augment", "study", "data", "import", "export", "bench"),
-    *("recipes", "", "Train", "--", "-x"),
+    *("recipes", "compose", "", "Train", "--", "-x"),
 )
 WORDS = (
     "sagan/tiny",
@@ -21,6 +21,7 @@ WORDS = (
     "sagan/ours-d",
     "pona/full",
     "pona/tiny",
+    "caption/tiny",
     "market",
     "make",
     "score",
@@ -46,6 +47,12 @@ WORDS = (
     "--weights",
     "--resume",
     "--pose",
+    "--person",
+    "--caption-weights",
+    "--count",
+    "--seed",
+    "--encoder",
+    "--interpolate",
     "--keypoints",
     "--letters",
     "--explain",
