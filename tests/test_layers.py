@@ -28,6 +28,7 @@ LAYERS = {
     "ops": 2,
     "_native": 0,
     "_checks": 0,
+    "_files": 0,
     "_numbers": 0,
     "skeletons": 0,
     "_version": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,28 @@ def run_folder(folder: Path) -> None:
     ):
         if (folder / name).exists():
             typer.echo(f"{label + ':':<10}{folder / name}")
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Let what fastpose warns of be a line on stderr, at once and once each, without the line of code it comes from.
+
+    Under torchrun rank 0 speaks. Warnings for programmers (of deprecated calls, of arithmetic) stay as they are.
+    """
+    told: set[str] = set()
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, UserWarning):
+            usual(message, category, *place, **more)
+        elif speaks() and str(message) not in told:
+            told.add(str(message))
+            typer.echo(f"fastpose: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

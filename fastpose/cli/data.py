@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,53 +105,54 @@ def encode(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A new file, .npz.")],
     split: Annotated[str, typer.Option(help="both, train, or val.")] = "both",
     annotations: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Key points instead of ROOT's usual file; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Key points instead of ROOT's usual file, here or under ROOT; repeatable."),
     ] = None,
     captions: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Captions instead of ROOT's usual file; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Captions instead of ROOT's usual file, here or under ROOT; repeatable."),
     ] = None,
-    keep_case: Annotated[bool, typer.Option("--keep-case", help="Do not put captions in lower case first.")] = False,
     device: Annotated[str, typer.Option(help="Where minilm computes: cpu, cuda.")] = "cpu",
 ) -> None:
     """Write the vectors of a data set's captions into a file, with which one trains without their encoder."""
     from fastpose import _checks
     from fastpose.data import text
+    from fastpose.training import prediction
 
     _checks.choice("DATASET", name, ("coco", "sample"))
     _checks.choice("--split", split, ("both", "train", "val"))
-    if out.exists() or out.is_symlink():
-        raise ValueError(f"{out}: exists already; name another file")
+    prediction.check_new(out)
     if out.suffix.lower() != ".npz":
         raise ValueError(f"--out {out}: expected a file name that ends in .npz")
     splits = ("train", "val") if split == "both" else (split,)
-    found = _captions(name, root, splits, annotations or (), captions or ())
-    made = text.create(encoder, lower=not keep_case, device=device)
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        _print.bar(len({text.key(one) for one in found}), "captions") as done,
-    ):
-        warnings.simplefilter("always", UserWarning)
+    found = _captions(name, root, splits, {"annotations": annotations or (), "captions": captions or ()})
+    made = text.create(encoder, device=device)
+    with _print.warnings_as_lines(), _print.bar(len({text.key(one) for one in found}), "captions") as done:
         count = text.save_vectors(out, made, found, report=done)
-    for warning in caught:
-        typer.echo(f"fastpose: {warning.message}", err=True)
     typer.echo(f"{out}: {count:,} captions, {made.size} numbers each, of {made.name} ({made.fingerprint})")
     typer.echo(f"train with it: text.encoder={out}")
 
 
-def _captions(
-    name: str, root: Path | None, splits: Sequence[str], annotations: Sequence[str], files: Sequence[str]
-) -> list[str]:
+def _captions(name: str, root: Path | None, splits: Sequence[str], files: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the captions of all poses of a data set's splits."""
     from fastpose.data import captions
 
     if name == "sample":
-        if root is not None or annotations or files:
+        if root is not None or any(files.values()):
             raise ValueError("data set 'sample' is bundled; expected neither ROOT nor files of it, leave them out")
         return [caption for split in splits for caption in captions.sample(split).captions]
     if root is None:
         raise ValueError("ROOT: data set 'coco' needs its folder; pass the one with annotations/ inside")
-    if (annotations or files) and len(splits) > 1:
+    if not root.expanduser().is_dir():
+        raise FileNotFoundError(f"ROOT: there is no folder {root}; pass the one with annotations/ inside")
+    if any(files.values()) and len(splits) > 1:
         raise ValueError("--split: expected train or val where files are named, as they are of one split, got 'both'")
-    named: dict[str, Any] = {"annotations": tuple(annotations), "captions": tuple(files)}
+    named: dict[str, Any] = {option: tuple(map(_here, given)) for option, given in files.items()}
     sources = [captions.read_coco(root, split, captioned=True, **named) for split in splits]
     return [caption for source in sources for caption in source.captions]
+
+
+def _here(name: str) -> str:
+    """Return a file of the working folder by its full path; what is not there lies under the data set's folder."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_file() else name

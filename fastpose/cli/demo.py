@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,9 @@ RECIPES = {
 }
 """What each system's demonstration trains; the first is shown where none is named."""
 
+FIRST = {"caption": "caption/demo-poses"}
+"""The stage before it, with whose run it begins."""
+
 
 def demo(
     arguments: Annotated[
@@ -33,16 +37,20 @@ def demo(
 
     system, overrides = split_system(arguments or [])
     recipe = RECIPES[system]
-    result = training.train(recipe, overrides, out=out)
-    if not _print.speaks():
-        return
-    typer.echo("")
-    _print.results(result.results)
-    _print.run_folder(result.folder)
-    if system == "pose3d":
-        _turn(recipe, result.folder)
-    if system == "caption":
-        _pose(recipe, result.folder)
+    with _print.warnings_as_lines():
+        if system in FIRST:
+            begun = training.train(FIRST[system], overrides, out=out)
+            overrides = [*overrides, f"start.run={begun.folder}"]
+        result = training.train(recipe, overrides, out=out)
+        if not _print.speaks():
+            return
+        typer.echo("")
+        _print.results(result.results)
+        _print.run_folder(result.folder)
+        if system == "pose3d":
+            _turn(recipe, result.folder)
+        if system == "caption":
+            _pose(recipe, result.folder)
     _print_next(system, recipe, result.folder)
 
 
@@ -88,25 +96,26 @@ def _captions(count: int) -> list[str]:
 
 
 def _print_next(system: str, recipe: str, folder: Path) -> None:
-    weights = folder / "weights/best.safetensors"
     typer.echo("")
     typer.echo("The sample is small: the numbers show that everything works, not what the method can do. Next:")
-    if system in ("sagan", "pose3d"):
-        typer.echo(f"  fastpose predict {recipe} --weights {weights} PHOTO.jpg -o out")
-    elif system == "caption":
-        first, second = _captions(2)
-        typer.echo(f'  fastpose predict {recipe} "{first}" --weights {weights} --count 16 -o out')
-        typer.echo(
-            f'  fastpose predict {recipe} "{first}" "{second}" --weights {weights} --interpolate captions -o out'
-        )
+    predict = ["fastpose", "predict", recipe, "--weights", str(folder / "weights/best.safetensors")]
+    for words in _inputs(system):
+        typer.echo(f"  {shlex.join([*predict, *words, '-o', 'out'])}")
+    if system == "caption":
         typer.echo('  pip install "fastpose[text]"        then any caption does, with --encoder minilm')
-    else:
-        typer.echo(
-            f"  fastpose predict {recipe} --weights {weights} PERSON.jpg --keypoints K.json --pose POSE.json -o out"
-        )
     typer.echo("  fastpose recipes")
     for line in _REAL[system]:
         typer.echo(f"  {line}")
+
+
+def _inputs(system: str) -> list[list[str]]:
+    """Return what predict is given besides a system's weights, one list of words per line to try."""
+    if system == "caption":
+        first, second = _captions(2)
+        return [[first, "--count", "16"], [first, second, "--interpolate", "captions"]]
+    if system in ("sagan", "pose3d"):
+        return [["PHOTO.jpg"]]
+    return [["PERSON.jpg", "--keypoints", "K.json", "--pose", "POSE.json"]]
 
 
 _REAL = {

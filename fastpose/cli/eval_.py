@@ -23,5 +23,6 @@ def evaluate(
     """Evaluate weights; every number is printed with the name of its protocol."""
     from fastpose import training
 
-    rows = training.evaluate(recipe, weights, overrides or [], out=out)
+    with _print.warnings_as_lines():
+        rows = training.evaluate(recipe, weights, overrides or [], out=out)
     _print.results(rows, training.load_recipe(recipe).paper)

@@ -6,7 +6,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastpose.training.systems import System
 
     Inputs = Mapping[str, Tensor]
+    Draw = Callable[[str, Sequence[int], torch.Generator], Tensor]
 
 TOLERANCE = 1e-4
 EXAMPLE_BATCH = 2  # traced with; CHECK_BATCH shows that the batch is free
@@ -37,10 +38,15 @@ def export(
 
     prediction.check_new(out, folders=(out.parent,))
     system, config, network = systems.load_network(weights, recipe=load_recipe(recipe).name)
+    prediction.check_finite(network, weights)
     shapes = input_shapes(system, config)
-    difference = export_network(network, shapes, out)
+    draw = _uniform if system.generator is None else _of_captions(config.text.scale)
+    difference = export_network(network, shapes, out, draw=draw)
     described = ", ".join(f"{name} (batch, {', '.join(map(str, shape))})" for name, shape in shapes.items())
     typer.echo(f"{out}: {described}, batch free; largest difference from eager {difference:.1e}")
+    if system.generator is not None:
+        text = f"text: the encoder's vectors times {config.text.scale:g}; " if "text" in shapes else ""
+        typer.echo(f"noise: drawn from N(0, 1); {text}heatmaps come out in [-1, 1]")
 
 
 def input_shapes(system: System, config: Any) -> dict[str, tuple[int, ...]]:
@@ -62,13 +68,34 @@ def input_shapes(system: System, config: Any) -> dict[str, tuple[int, ...]]:
     )
 
 
-def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], out: Path) -> float:
+def _uniform(name: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return numbers in [0, 1], as images and heatmaps have them."""
+    import torch
+
+    return torch.rand(*shape, generator=generator)
+
+
+def _of_captions(scale: float) -> Draw:
+    """Return what draws noise, and vectors of the length ``scale`` in place of captions'."""
+    import torch
+
+    def draw(name: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        numbers = torch.randn(*shape, generator=generator)
+        return scale * torch.nn.functional.normalize(numbers) if name == "text" else numbers
+
+    return draw
+
+
+def export_network(
+    network: nn.Module, shapes: Mapping[str, tuple[int, ...]], out: Path, *, draw: Draw = _uniform
+) -> float:
     """Write ``network`` (evaluation mode) to ``out`` and return its largest difference from eager.
 
     Args:
         network: inputs (B, *shape) -> a tensor, or a list of them.
         shapes: name and shape of each input, in order.
         out: ``.onnx`` or ``.pt2``; appears only when the difference is at most 1e-4.
+        draw: (name, shape, random numbers) -> an input such as the network sees; the two are compared on some.
 
     Raises:
         ImportError: the ``export`` extra is missing.
@@ -80,7 +107,7 @@ def export_network(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], ou
     network = network.eval()
     generator = torch.Generator().manual_seed(0)
     example, check = (
-        {name: torch.rand(batch, *shape, generator=generator) for name, shape in shapes.items()}
+        {name: draw(name, (batch, *shape), generator) for name, shape in shapes.items()}
         for batch in (EXAMPLE_BATCH, CHECK_BATCH)
     )
     out.parent.mkdir(parents=True, exist_ok=True)

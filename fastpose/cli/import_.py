@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,8 @@ def import_checkpoint(
     if recipe is None:
         typer.echo(f"for models.create({_call(model, used)}); for fastpose predict and eval, import with --recipe")
     else:
-        typer.echo(f"next: fastpose predict {recipe} --weights {out} {_inputs(**about)} -o out")
+        words = ["fastpose", "predict", recipe, "--weights", str(out), *_inputs(**about), "-o", "out"]
+        typer.echo(f"next: {shlex.join(words)}")
 
 
 def _call(model: str, options: Mapping[str, Any]) -> str:
@@ -68,18 +70,18 @@ def _call(model: str, options: Mapping[str, Any]) -> str:
     return ", ".join((f'"{model}"', *(f"{option}={value!r}" for option, value in options.items())))
 
 
-def _inputs(system: str, config: Mapping[str, Any], **_: Any) -> str:
+def _inputs(system: str, config: Mapping[str, Any], **_: Any) -> list[str]:
     """Return what predict wants besides weights that say this of their recipe."""
     from fastpose.training import systems
 
     known = systems.get(system)
     if known.transfer is not None:
-        return "PERSON.jpg --keypoints K.json --pose POSE.json"
+        return ["PERSON.jpg", "--keypoints", "K.json", "--pose", "POSE.json"]
     if known.generator is None:
-        return "PHOTO.jpg"
+        return ["PHOTO.jpg"]
     if not config["model"]["conditional"]:
-        return "--count 16"
-    return '"a man playing tennis"' + ("" if config["text"]["encoder"] else " --encoder wiki.en.bin")
+        return ["--count", "16"]
+    return ["a man playing tennis", *([] if config["text"]["encoder"] else ["--encoder", "wiki.en.bin"])]
 
 
 def _weights(model: str, checkpoint: Path) -> Any:

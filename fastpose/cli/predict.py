@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from fastpose.cli import _print
 
 # `test.flip=no`: a dotted key, so that photographs such as `a=b.jpg` and `set/x=1.png` stay inputs
 _OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)+=")
@@ -21,85 +22,104 @@ _LIKE_A_RECIPE = re.compile(r"[\w.-]+/[\w.-]+")
 _NEAR = 0.75  # so alike are a recipe and a misspelled one
 
 
-def predict(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RECIPE] INPUT... [KEY=VALUE]...",
-            help="Images or folders, or captions in quotes (@FILE: one per line); the recipe may come first.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="W", help="A .safetensors file that fastpose train wrote.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the pictures go.")] = Path(
-        "predictions"
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] INPUT... [KEY=VALUE]...",
+        help="Images or folders, or captions in quotes (@FILE: one per line, @@ for an @); the recipe may come first.",
     ),
-    save_keypoints: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the key points as JSON too, of 3D weights in mm of an assumed size; must not exist.",
-        ),
-    ] = None,
-    pose: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="P", help="Pose transfer: the target poses; key points, photographs, folders of them."),
-    ] = None,
-    keypoints: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Pose transfer: key points of the inputs, JSON or CSV.")
-    ] = None,
-    pose_weights: Annotated[
-        Path | None, typer.Option(metavar="W2", help="Pose transfer: a 2D pose network, for photographs without.")
-    ] = None,
-    source_map: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Guided by parts: what the input shows, or a folder.")
-    ] = None,
-    target_map: Annotated[
-        list[Path] | None, typer.Option(metavar="PNG", help="Guided by parts or skeletons: what is to be drawn.")
-    ] = None,
-    letters: Annotated[str, typer.Option(metavar="ABC", help="Guided by skeletons: draw these letters.")] = "",
-    font: Annotated[Path | None, typer.Option(metavar="TTF", help="The font of the letters.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also draw features, gates and attention.")] = False,
-    count: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Captions: poses of each, 16; of an interpolation from end to end, 5."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", help="Captions: of the noise, 0.")] = None,
-    encoder: Annotated[
-        str | None, typer.Option(metavar="E", help="Captions: minilm, sample, or a file .vec, .bin, .npz.")
-    ] = None,
-    interpolate: Annotated[
-        str | None, typer.Option(metavar="noise|captions", help="Captions: what lies between two.")
-    ] = None,
+]
+Weights = Annotated[Path | None, typer.Option(metavar="W", help="A .safetensors file that fastpose train wrote.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the pictures go.")]
+SaveKeypoints = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Write the key points as JSON too, of 3D weights in mm of an assumed size; must not exist."
+    ),
+]
+Pose = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="P", help="Pose transfer: the target poses; key points, photographs, folders of them."),
+]
+Keypoints = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Pose transfer: key points of the inputs, JSON or CSV.")
+]
+PoseWeights = Annotated[
+    Path | None, typer.Option(metavar="W2", help="Pose transfer: a 2D pose network, for photographs without.")
+]
+SourceMap = Annotated[
+    Path | None, typer.Option(metavar="PNG", help="Guided by parts: what the input shows, or a folder.")
+]
+TargetMap = Annotated[
+    list[Path] | None, typer.Option(metavar="PNG", help="Guided by parts or skeletons: what is to be drawn.")
+]
+Letters = Annotated[str, typer.Option(metavar="ABC", help="Guided by skeletons: draw these letters.")]
+Font = Annotated[Path | None, typer.Option(metavar="TTF", help="The font of the letters.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Also draw features, gates and attention.")]
+Count = Annotated[
+    int | None, typer.Option(metavar="N", help="Captions: poses of each, 16; of an interpolation from end to end, 5.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="S", help="Captions: of the noise, 0.")]
+Encoder = Annotated[str | None, typer.Option(metavar="E", help="Captions: minilm, sample, or a file .vec, .bin, .npz.")]
+Interpolate = Annotated[str | None, typer.Option(metavar="noise|captions", help="Captions: what lies between two.")]
+Spherical = Annotated[bool, typer.Option("--spherical", help="Interpolate along arcs in place of straight lines.")]
+
+
+def predict(
+    arguments: Inputs = None,
+    weights: Weights = None,
+    out: Out = Path("predictions"),
+    save_keypoints: SaveKeypoints = None,
+    pose: Pose = None,
+    keypoints: Keypoints = None,
+    pose_weights: PoseWeights = None,
+    source_map: SourceMap = None,
+    target_map: TargetMap = None,
+    letters: Letters = "",
+    font: Font = None,
+    explain: Explain = False,
+    count: Count = None,
+    seed: Seed = None,
+    encoder: Encoder = None,
+    interpolate: Interpolate = None,
+    spherical: Spherical = False,
 ) -> None:
     """Draw the pose in each image, with 3D weights also turning; with weights of pose transfer, its person anew.
 
     With weights of poses from captions, make poses.
     """
+    maps = {"source_map": source_map, "target_maps": target_map or ()}
+    guides: dict[str, Any] = {"poses": pose or (), "keypoints": keypoints, "pose_weights": pose_weights, **maps}
+    guides |= {"letters": letters, "font": font, "explain": explain}
+    making = {"count": count, "seed": seed, "encoder": encoder, "interpolate": interpolate}
+    making = {name: value for name, value in (making | {"spherical": spherical or None}).items() if value is not None}
+    with _print.warnings_as_lines():
+        paths = _drawn(arguments or [], weights, guides, making, save_keypoints, out)
+    for path in paths:
+        typer.echo(path)
+
+
+def _drawn(
+    arguments: list[str],
+    weights: Path | None,
+    guides: dict[str, Any],
+    making: dict[str, Any],
+    save_keypoints: Path | None,
+    out: Path,
+) -> list[Path]:
+    """Do what the weights are for; options of another job are refused."""
     from fastpose import training
 
-    arguments = arguments or []
-    guides: dict[str, Any] = {
-        "poses": pose or (),
-        "keypoints": keypoints,
-        "pose_weights": pose_weights,
-        "source_map": source_map,
-    }
-    guides |= {"target_maps": target_map or (), "letters": letters, "font": font, "explain": explain}
-    making = {"count": count, "seed": seed, "encoder": encoder, "interpolate": interpolate}
-    making = {name: value for name, value in making.items() if value is not None}
     if weights is None:
         raise ValueError(_without_weights(arguments, making))
     if training.systems.of(weights).generator is None:
         _refuse(making, f"the weights {weights} make no poses; expected those of poses from captions (caption)")
-        paths = _of_photographs(arguments, weights, guides, save_keypoints, out)
-    else:
-        given = {name: value for name, value in {**guides, "save_keypoints": save_keypoints}.items() if value}
-        _refuse(given, f"of no use to the weights {weights}, which make poses; leave it out")
-        paths = _generate(arguments, weights, making, out)
-    for path in paths:
-        typer.echo(path)
+        return _of_photographs(arguments, weights, guides, save_keypoints, out)
+    given = {name: value for name, value in {**guides, "save_keypoints": save_keypoints}.items() if value}
+    _refuse(given, f"of no use to the weights {weights}, which make poses; leave it out")
+    if "spherical" in making and "interpolate" not in making:
+        raise ValueError("--spherical: is of interpolations; add --interpolate noise or captions, or leave it out")
+    return _generate(arguments, weights, making, out)
 
 
 def _without_weights(arguments: list[str], making: dict[str, Any]) -> str:
@@ -111,9 +131,9 @@ def _without_weights(arguments: list[str], making: dict[str, Any]) -> str:
     poses = recipe is not None and training.systems.get(training.load_recipe(recipe).system).generator is not None
     if not poses and not making:
         recipe, _ = split_recipe(split_overrides(arguments)[0], known)
-    recipe = recipe or ("caption/demo" if making else "sagan/demo")
+    command = f"train {recipe}" if recipe else "demo caption" if making else "train sagan/demo"
     return (
-        f"predict needs trained weights; `fastpose train {recipe}` makes them: pass its weights/best.safetensors with "
+        f"predict needs trained weights; `fastpose {command}` makes them: pass its weights/best.safetensors with "
         "--weights"
     )
 
@@ -157,12 +177,7 @@ def _transfer(
 
     if save_keypoints is not None:
         raise ValueError(f"--save-keypoints: the weights {weights} find none; give it with those of a 2D pose network")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        paths = training.transfer(recipe, weights, inputs, **guides, **options)
-    for warning in caught:
-        typer.echo(f"fastpose: {warning.message}", err=True)
-    return paths
+    return training.transfer(recipe, weights, inputs, **guides, **options)
 
 
 def _refuse(given: Collection[str], why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,33 @@ def make_caption(
     loaded = [(row["caption"], right, wrong) for row, (right, wrong) in zip(rows, pairs, strict=True)]
     key = write_caption_study(out, title=title, items=loaded, questions=questions, seed=seed)
     _report(out, key, [{**row, **rows[row["index"]]} for row in key.rows])
+
+
+@app.command("caption-items")
+def caption_items(
+    weights: Annotated[Path, typer.Option(metavar="W", help="A .safetensors file of poses from captions.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Where the validation poses are, such as data.root=DIR."),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="E", help="Of captions: minilm, sample, or a file .vec, .bin, .npz.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Captions, two pictures each.")] = 20,
+    seed: Annotated[int, typer.Option(help="Chooses captions, noise and names.")] = 0,
+    drawing: Annotated[str, typer.Option(metavar="heatmaps|skeletons", help="How poses are drawn.")] = "heatmaps",
+) -> None:
+    """Draw real poses of captions and generated ones for make-caption."""
+    from fastpose.training import caption_study
+
+    with _print.warnings_as_lines():
+        items = caption_study.write_items(
+            weights, encoder=encoder, count=count, seed=seed, drawing=drawing, out=out, overrides=overrides or []
+        )
+    typer.echo(f"{items}: {count} captions with two pictures each; the right one is the real pose")
+    words = ["--items", str(items), "--questions", str(min(count, caption_study.COUNT)), "-o", "study.html"]
+    typer.echo(f"next: fastpose study make-caption {shlex.join(words)}")
 
 
 @app.command("score")

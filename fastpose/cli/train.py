@@ -25,7 +25,8 @@ def train(
     """Train a recipe; under torchrun, on several devices."""
     from fastpose import training
 
-    result = training.train(recipe, overrides or [], out=out, name=name, resume=resume, allow_changes=allow_changes)
+    with _print.warnings_as_lines():
+        result = training.train(recipe, overrides or [], out=out, name=name, resume=resume, allow_changes=allow_changes)
     if _print.speaks():
         _print.results(result.results, training.load_recipe(recipe).paper)
         _print.run_folder(result.folder)

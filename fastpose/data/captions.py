@@ -90,7 +90,7 @@ class Usable(NamedTuple):
 
     Attributes:
         poses: persons with enough joints.
-        captioned: those of them who are alone on a photograph with captions.
+        captioned: those of them who are listed alone on a photograph with captions.
         flat: numbers of the persons with enough joints, but with a box without width or height.
         captions, photographs: different captions of each photograph, and photographs with captions.
     """
@@ -175,7 +175,8 @@ def read_coco(
             ``annotations/person_keypoints_<split>2017.json``. A person that is in two files counts once.
         captions: the same for captions, ``annotations/captions_<split>2017.json``, which may be absent unless it is
             named or ``captioned`` asks for it.
-        persons: "all", or "single" for photographs of which the files have one annotation, crowds counted too.
+        persons: "all", or "single" for photographs of which the files list one annotation, crowds counted too. Of a
+            file that does not list everybody, who is listed alone may not be alone.
         minimum_joints: persons with fewer labelled joints are left out. Crowd rows are never persons.
         captioned: leave out the poses of photographs without a caption.
         holdout: share of the photographs that make up the part "holdout". It divides the photographs of the annotation
@@ -201,7 +202,9 @@ def read_coco(
 
 
 def sample(split: str = "train", *, minimum_joints: int = MINIMUM_JOINTS) -> CaptionedPoses:
-    """Return the bundled poses (see sample/ATTRIBUTION.md), each alone on its photograph, with three captions.
+    """Return the bundled poses (see sample/ATTRIBUTION.md), each with three captions of its photograph.
+
+    Each is the only person that the annotations and captions used tell of; the photograph may show others.
 
     ``split`` is "train", "val" or "all"; the photographs of the first two are disjoint. Persons with fewer labelled
     joints than ``minimum_joints`` are left out.
@@ -343,7 +346,7 @@ def _select(
 
 
 def _alone(rows: Iterable[_Row]) -> set[int]:
-    """Return the photographs of one annotation, crowds counted too."""
+    """Return the photographs of which one annotation is listed, crowds counted too."""
     counts = Counter(row.image_id for row in rows)
     return {image for image, count in counts.items() if count == 1}
 

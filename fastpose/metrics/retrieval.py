@@ -80,21 +80,30 @@ def retrieval_distances(unseen: ArrayLike, real: ArrayLike, generated: ArrayLike
 
 
 def candidates(
-    images: ArrayLike, true: ArrayLike, caption_images: ArrayLike, *, number: int = 10, seed: int = 0
+    images: ArrayLike,
+    true: ArrayLike,
+    caption_images: ArrayLike,
+    *,
+    texts: Sequence[str] | None = None,
+    number: int = 10,
+    seed: int = 0,
 ) -> Tensor:
     """Return for each pose the captions to choose from, int64 (N, R): its own first, then R - 1 of other photographs.
 
-    The others are drawn at random without repetition, the same for one ``seed``.
+    The others are drawn at random without repetition, the same for one ``seed``. All captions of a photograph count as
+    those of each pose on it.
 
     Args:
         images: (N,) photograph of each pose.
         true: (N,) index of the pose's own caption.
         caption_images: (M,) photograph of each caption.
+        texts: M captions; with them, no other is drawn in the words of one of the own photograph, upper and lower case
+            being one: whoever takes it for the pose's is not mistaken.
         number: R, 2 or more.
         seed: of the draw.
 
     Raises:
-        ValueError: shapes or indices that do not fit, or fewer than R - 1 captions of other photographs.
+        ValueError: shapes or indices that do not fit, or fewer than R - 1 captions that may be drawn.
     """
     own, first, shown = (
         _integers(*pair) for pair in (("images", images), ("true", true), ("caption_images", caption_images))
@@ -105,8 +114,9 @@ def candidates(
         raise ValueError(f"true: expected {len(own)} indices, one per pose, got {len(first)}")
     if len(first) and (first.min() < 0 or first.max() >= len(shown)):
         raise ValueError(f"true: expected indices of the {len(shown)} captions, got {first.min()}..{first.max()}")
+    words = _words(texts, len(shown))
     rng = np.random.default_rng(seed)
-    rows = [_others(image, shown, number - 1, rng) for image in own]
+    rows = [_others(image, shown, words, number - 1, rng) for image in own]
     return torch.from_numpy(np.column_stack([first, np.array(rows, np.int64).reshape(len(own), number - 1)]))
 
 
@@ -117,16 +127,28 @@ def _integers(argument: str, value: ArrayLike) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _others(image: int, shown: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Return so many different captions of other photographs."""
-    same = int((shown == image).sum())
-    if len(shown) - same < wanted:
+def _words(texts: Sequence[str] | None, count: int) -> np.ndarray:
+    """Return a number (M,) for each caption, one and the same for the same words; without texts all differ."""
+    if texts is None:
+        return np.arange(count)
+    if len(texts) != count:
+        raise ValueError(f"texts: expected {count} captions as caption_images has, got {len(texts)}")
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(text.lower(), len(known)) for text in texts], np.int64)
+
+
+def _others(image: int, shown: np.ndarray, words: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Return so many different captions of other photographs, none in the words of one of this photograph."""
+    same = shown == image
+    left = np.flatnonzero(~np.isin(words, words[same]))
+    if len(left) < wanted:
         raise ValueError(
-            f"number: expected at most {len(shown) - same + 1}, as so many captions are of other photographs and one "
-            f"is the pose's own, got {wanted + 1}"
+            f"number: expected at most {len(left) + 1}, as so many captions are of other photographs, in other "
+            f"words, and one is the pose's own, got {wanted + 1}"
         )
-    drawn = rng.choice(len(shown), wanted + same, replace=False)  # enough, even where all of its own are among them
-    return drawn[shown[drawn] != image][:wanted]
+    drawn = rng.choice(len(shown), wanted + same.sum(), replace=False)  # enough even with all of its own, words apart
+    kept = drawn[np.isin(drawn, left)][:wanted]
+    return kept if len(kept) == wanted else rng.choice(left, wanted, replace=False)
 
 
 def r_precision(

@@ -73,7 +73,7 @@ def separation(vectors: ArrayLike, images: ArrayLike, *, pairs: int = PAIRS, see
         raise ValueError(f"pairs: expected 1 or more, got {pairs}")
     order = np.argsort(owners, kind="stable")
     _, first, count = np.unique(owners[order], return_index=True, return_counts=True)
-    if len(count) < 2 or count.max() < 2:
+    if not separable(owners):
         raise ValueError(
             f"images: expected two or more photographs, one of them with two captions, got {len(count)} photographs of "
             f"at most {count.max(initial=0)}"
@@ -82,6 +82,12 @@ def separation(vectors: ArrayLike, images: ArrayLike, *, pairs: int = PAIRS, see
     same = _of_one(rng, first[count > 1], count[count > 1], pairs)
     different = _of_two(rng, first, count, pairs)
     return Separation(*(_distances(values, torch.from_numpy(order[chosen])) for chosen in (same, different)))
+
+
+def separable(images: ArrayLike) -> bool:
+    """Return whether captions of these photographs, int (M,), can be drawn: of two, and two of one."""
+    _, count = np.unique(_owners(images), return_counts=True)
+    return len(count) > 1 and bool(count.max() > 1)
 
 
 def _owners(images: ArrayLike) -> np.ndarray:

@@ -45,8 +45,10 @@ def generator(
     the noise. ``widths`` are the channels of the maps of 4 x 4 to 32 x 32; the final conditional model has half of
     them, (256, 128, 64, 32). ``self_attention``, which the thesis does not have, attends over the maps of 32 x 32.
     ``init`` says how the batch norms' biases begin: at 0 (``paper``) or from N(0, 0.02) (``released``). ``scaled``
-    (ours) draws convolutions as wide as their inputs ask (He et al. 2015): from N(0, 0.02) the scores of networks much
-    narrower than the published ones hardly depend on the poses at first.
+    (ours) draws convolutions wider the fewer channels they have: from N(0, 0.02) the scores of networks much narrower
+    than the published ones hardly depend on the poses at first. The deviation is that of He et al. 2015 for leaky
+    rectifiers, by channels times the whole kernel; as an output of a transposed convolution sees a quarter of the
+    kernel, and of the first one a sixteenth, those begin with a half and a quarter of what He et al. ask.
     """
     check_counts(text_size=text_size, compress=compress, noise=noise, keypoints=keypoints)
     _checks.choice("init", init, get_args(Init))
@@ -260,6 +262,7 @@ def _first_weights(network: Captioned, init: Init) -> None:
         elif isinstance(module, nn.BatchNorm2d) and init == "released":
             nn.init.normal_(module.bias, 0.0, DEVIATION)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and init == "scaled":
-            # The inputs of an output of a transposed convolution are counted along the other dimension of its weight.
+            # A transposed convolution's channels that come in are the other dimension of its weight. Its whole kernel
+            # counts, though the stride leaves an output a part of it: narrower than He's, see ``generator``.
             fan: Literal["fan_in", "fan_out"] = "fan_in" if isinstance(module, nn.Conv2d) else "fan_out"
             nn.init.kaiming_normal_(module.weight, a=0.2, mode=fan, nonlinearity="leaky_relu")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from fastpose._files import publish, publish_json
 from fastpose.data import keypoint_tables, pair_layouts
 from fastpose.data.images import read_image, verify_image
 from fastpose.data.keypoint_files import Pose
 from fastpose.training import reid_data
-from fastpose.training.files import publish, publish_json
 from fastpose.training.reid_data import MANIFEST, UNFINISHED, Photo
 
 Transfer = Callable[[np.ndarray, Pose, Sequence[Pose]], Sequence[np.ndarray]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def build_generator(config: CaptionConfig) -> nn.Module:
 
 
 def build_discriminator(config: CaptionConfig) -> nn.Module:
-    """Return the critic, freshly initialised; of "gan" its scores are probabilities where the configuration says so."""
+    """Return the critic, freshly initialised; it gives logits with every algorithm."""
     model, section = config.model, config.discriminator
     return models.create(
         section.name,
@@ -52,14 +53,9 @@ def build_discriminator(config: CaptionConfig) -> nn.Module:
         compress=model.compress,
         widths=section.widths,
         batch_norm=section.norm == "batch",
-        sigmoid=_probabilities(config),
         self_attention=section.self_attention,
         init=model.init,
     )
-
-
-def _probabilities(config: CaptionConfig) -> bool:
-    return config.loss.algorithm == "gan" and config.discriminator.sigmoid
 
 
 class Texts(NamedTuple):
@@ -77,12 +73,12 @@ class CaptionTrainer:
     Attributes:
         networks: "generator" and "discriminator".
         encoder: of the captions; None of an unconditional model.
-        fresh: which weights began at random although ``start.run`` gave the others, by network.
+        fresh: which weights began at random although ``start.run`` gave the others, by network; see ``begin``.
 
     Raises:
-        ValueError: a conditional model without an encoder, with another than the configuration names by size or
-            fingerprint, or a start that does not fit; said before anything is made.
-        FileNotFoundError: no such file of an encoder, or no such run.
+        ValueError: a conditional model without an encoder, or with another than the configuration names by size or
+            fingerprint; said before anything is made.
+        FileNotFoundError: no such file of an encoder.
     """
 
     main_network = "generator"
@@ -98,7 +94,7 @@ class CaptionTrainer:
             },
             config.run.seed,
         )
-        self.fresh = caption_start.warm_start(self.networks, config.start)
+        self.fresh: dict[str, list[str]] = {}
         self.optimizers = {
             name: optimizers.build(list(network.parameters()), getattr(config.optimizer, name))
             for name, network in self.networks.items()
@@ -106,10 +102,12 @@ class CaptionTrainer:
         self.schedulers: dict[str, LRScheduler] = {}
         self.monitor, self.monitor_mode = caption_scores.monitor(config.test)
         self.tables = Tables(self.encoder, config.text)
-        self._train: CaptionedPoses | None = None
-        self._scorer: CaptionScorer | None = None
         self._evaluation: Evaluation | None = None
         self._critic_updates = 0
+
+    def begin(self) -> None:
+        """Give both networks what ``start.run`` knows of them; raises as ``caption_start.warm_start``."""
+        self.fresh = caption_start.warm_start(self.networks, self.config, self._poses[1])
 
     # ---- one iteration -------------------------------------------------------------------------------------
 
@@ -182,15 +180,15 @@ class CaptionTrainer:
         """Return the vectors of a training batch's captions, None without captions."""
         if self.encoder is None:
             return None
-        return look_up(self.tables.of(self._train_poses(), real), batch, self.config)
-
-    def _train_poses(self) -> CaptionedPoses:
-        return self._train or self.train_dataset().source
+        return look_up(self.tables.of(self._poses[0], real), batch, self.config)
 
     # ---- state, data, evaluation ---------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return how often the critic was updated, which tells the generator's turn, and whose vectors it saw."""
+        """Return how often the critic was updated, which tells the generator's turn, and whose vectors it saw.
+
+        A step with an update that was skipped does not count: the engine puts the state from before it back.
+        """
         return {"critic_updates": self._critic_updates, "encoder": self.encoder and self.encoder.fingerprint}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -209,20 +207,26 @@ class CaptionTrainer:
             return {}
         return {"text.size": self.encoder.size, "text.fingerprint": self.encoder.fingerprint}
 
+    @cached_property
+    def _poses(self) -> tuple[CaptionedPoses, CaptionedPoses]:
+        """The poses for training and for validation."""
+        return caption_data.sources(self.config.data, self.config.model.conditional)
+
+    @cached_property
+    def _scorer(self) -> CaptionScorer:
+        return _scorer_of(self._poses, self.config, self.tables)
+
     def train_dataset(self) -> Any:
         """Return the training poses; each item is a dict as ``step`` wants it, without the batch axis."""
-        dataset = caption_data.train_dataset(self.config.data, self.config.run.seed, self.config.model.conditional)
-        self._train = dataset.source
-        return dataset
+        return caption_data.train_dataset(self._poses[0], self.config.data, self.config.run.seed)
 
     def validation_dataset(self) -> Any:
-        """Return the validation poses."""
-        return caption_data.validation_dataset(self.config.data, self.config.run.seed, self.config.model.conditional)
+        """Return the validation poses; ``ValueError`` where they cannot be judged as the section ``test`` says."""
+        _ = self._scorer  # it says what cannot be, before the first step
+        return caption_data.validation_dataset(self._poses[1], self.config.data, self.config.run.seed)
 
     def evaluate(self, network: nn.Module, loader: Any) -> list[Result]:
         """Return the scores of the poses that ``network`` makes, and the losses on the validation poses."""
-        if self._scorer is None:
-            self._scorer = _create_scorer(self._train_poses(), loader.dataset.source, self.config, self.tables)
         self._evaluation = self._scorer.evaluate(_made(network, self.config))
         return [*self._evaluation.results, *self._losses(network, loader)]
 
@@ -246,7 +250,7 @@ class CaptionTrainer:
         from fastpose.training import caption_pictures
 
         pictures = caption_pictures.samples(_generator(network, self.config, self.encoder), dataset)
-        if self._scorer is None or self._evaluation is None:
+        if self._evaluation is None:
             return pictures
         return pictures | caption_scores.pictures(self._evaluation, self._scorer.separation())
 
@@ -306,7 +310,7 @@ def _run(network: nn.Module, first: Tensor, text: Tensor | None) -> Tensor:
 def _score(scores: Tensor, real: bool, config: CaptionConfig) -> Tensor:
     """Return the loss of the critic's scores (B,) against one verdict: log losses of "gan", else Wasserstein's."""
     if config.loss.algorithm == "gan":
-        return losses.gan_loss(scores, real, criterion="bce", probabilities=_probabilities(config))
+        return losses.gan_loss(scores, real, criterion="bce")
     return losses.wasserstein_loss(scores, real)
 
 
@@ -319,10 +323,15 @@ def _clip(parameters: Iterable[nn.Parameter], limit: float) -> None:
 
 
 def _loss_results(values: Tensor, count: int, config: CaptionConfig) -> list[Result]:
-    rest = ", without the gradient penalty" if config.loss.algorithm in PENALISED else ""
+    algorithm, rest = config.loss.algorithm, ""
+    penalty = ", without the gradient penalty" if algorithm in PENALISED else ""
+    if config.discriminator.norm == "batch":
+        rest += ", batch norm of the critic with the statistics of all it was shown, true, made and mismatched together"
+    if config.run.ema:
+        rest += "; of the averaged generator (run.ema), with which this critic was not trained"
     protocols = {
-        "critic loss": f"the critic's {config.loss.algorithm} loss on all validation poses in evaluation mode{rest}",
-        "generator loss": f"the generator's {config.loss.algorithm} loss for as many poses in evaluation mode",
+        "critic loss": f"the critic's {algorithm} loss on all validation poses in evaluation mode{penalty}{rest}",
+        "generator loss": f"the generator's {algorithm} loss for as many poses in evaluation mode{rest}",
     }
     return [
         Result(name, protocol, float(value), count)
@@ -330,10 +339,9 @@ def _loss_results(values: Tensor, count: int, config: CaptionConfig) -> list[Res
     ]
 
 
-def _create_scorer(
-    train: CaptionedPoses, validation: CaptionedPoses, config: CaptionConfig, tables: Tables
-) -> CaptionScorer:
-    return CaptionScorer(train, validation, config.test, tables.of if config.model.conditional else None)
+def _scorer_of(poses: tuple[CaptionedPoses, CaptionedPoses], config: CaptionConfig, tables: Tables) -> CaptionScorer:
+    """Return what judges generated poses beside those for training and for validation."""
+    return CaptionScorer(*poses, config.test, tables.of if config.model.conditional else None)
 
 
 def _made(network: nn.Module, config: CaptionConfig) -> Callable[[Tensor | None, int, int], tuple[Tensor, Tensor]]:
@@ -354,10 +362,8 @@ def _evaluate(network: nn.Module, config: CaptionConfig) -> list[Result]:
     """Return the scores of the poses that ``network`` makes, judged as the section ``test`` says."""
     encoder = caption_text.create(config.text) if config.model.conditional else None
     caption_text.check_encoder(encoder, config)
-    train, validation = (
-        caption_data.source(config.data, part, config.model.conditional) for part in ("train", "validation")
-    )
-    scorer = _create_scorer(train, validation, config, Tables(encoder, config.text))
+    poses = caption_data.sources(config.data, config.model.conditional)
+    scorer = _scorer_of(poses, config, Tables(encoder, config.text))
     return scorer.evaluate(_made(network, config)).results
 
 

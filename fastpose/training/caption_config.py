@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fastpose import _checks
 from fastpose.training.caption_data import CaptionDataConfig
-from fastpose.training.caption_scores import CaptionScoreConfig
+from fastpose.training.caption_scores import CaptionScoreConfig, monitor
 from fastpose.training.config import RunConfig
 from fastpose.training.optimizers import NetworkOptimizerConfig
 
@@ -80,18 +80,19 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """The critic: ``models.create("caption.discriminator", ...)``; ``model`` says whether it sees captions.
 
+    It gives logits with every algorithm: the log losses of "gan" take them, where thesis and released code put a
+    sigmoid before the logarithms; the same loss, but finite and with a gradient at every score, also in 16 bits.
+
     Attributes:
         name: "caption.discriminator".
         widths: channels from 32 x 32 to 4 x 4; (64, 128, 256, 512) is the full model.
         norm: "none" (WGAN-GP, WGAN-LP) or "batch" after every convolution but the last (GAN, WGAN).
-        sigmoid: of "gan": scores are probabilities (thesis and released code); without it the loss takes logits.
         self_attention: a non-local block on the 32 x 32 maps (ours).
     """
 
     name: str = "caption.discriminator"
     widths: tuple[int, ...] = (32, 64, 128, 256)
     norm: str = "none"
-    sigmoid: bool = True
     self_attention: bool = False
 
     def __post_init__(self) -> None:
@@ -117,8 +118,9 @@ class LossConfig:
         beta: share of the first of two interpolated captions (eq. 7).
         gan_weights: of "gan" with captions: eq. 5, 1, 1/2 and 1/2 ("paper"), or 2, 1 and 1 ("released"), both at alpha
             1: (1 + alpha), alpha and 1, which "paper" divides by 1 + alpha.
-        generator_captions: the generator's own captions are those of the "batch" that the critic has just seen
-            (algorithms 4 and 5, released code), or "fresh" ones at random.
+        generator_captions: the generator's own captions are those of the "batch" that the critic has just seen (h_i,
+            i = 1..m, of the gradient in algorithms 4 and 5, whose captions h_(i+m) and h_(i+2m) are the interpolated
+            ones alone; released code), or "fresh" ones at random.
     """
 
     algorithm: str = "wgan-lp"
@@ -190,6 +192,7 @@ class CaptionConfig:
 
     def __post_init__(self) -> None:
         self._check_start()
+        monitor(self.test, captioned=self.model.conditional)
         if self.run.accumulate > 1:
             raise ValueError(
                 "run.accumulate: expected 1, as the generator's turn is counted in updates of the critic, each with a "

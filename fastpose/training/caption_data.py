@@ -128,18 +128,21 @@ def source(config: CaptionDataConfig, purpose: str, captioned: bool) -> Captione
     )
 
 
-def train_dataset(config: CaptionDataConfig, seed: int, captioned: bool) -> CaptionDataset:
-    """Return the training poses; a photograph of the validation poses among theirs is an error."""
-    train = source(config, "train", captioned)
-    check_disjoint(
-        train, source(config, "validation", captioned), "data.split or data.validation_split, or pass data.holdout"
-    )
-    return _dataset(train, config, seed, config.augment)
+def sources(config: CaptionDataConfig, captioned: bool) -> tuple[CaptionedPoses, CaptionedPoses]:
+    """Return the poses for training and validation, see ``source``; ``ValueError`` where they share photographs."""
+    train, validation = (source(config, purpose, captioned) for purpose in ("train", "validation"))
+    check_disjoint(train, validation, "data.split or data.validation_split, or pass data.holdout")
+    return train, validation
 
 
-def validation_dataset(config: CaptionDataConfig, seed: int, captioned: bool) -> CaptionDataset:
-    """Return the validation poses, augmented only with ``augment_validation``."""
-    return _dataset(source(config, "validation", captioned), config, seed, config.augment_validation)
+def train_dataset(poses: CaptionedPoses, config: CaptionDataConfig, seed: int) -> CaptionDataset:
+    """Return poses to train on, augmented with ``augment``."""
+    return _dataset(poses, config, seed, config.augment)
+
+
+def validation_dataset(poses: CaptionedPoses, config: CaptionDataConfig, seed: int) -> CaptionDataset:
+    """Return poses to evaluate on, augmented only with ``augment_validation``."""
+    return _dataset(poses, config, seed, config.augment_validation)
 
 
 def _dataset(poses: CaptionedPoses, config: CaptionDataConfig, seed: int, augment: bool) -> CaptionDataset:

@@ -110,6 +110,14 @@ class PoseGenerator:
         """Where the network lives."""
         return device_of(self.network)
 
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """What its captions mean, as JSON values: ``encoder`` and its ``fingerprint``, None without one."""
+        encoder = self.encoder
+        if encoder is None:
+            return {"encoder": None, "fingerprint": None}
+        return {"encoder": encoder.name, "fingerprint": encoder.fingerprint}
+
     def __call__(self, captions: Sequence[str] | str | None = None, count: int = 1, seed: int = 0) -> GeneratedPoses:
         """Return ``count`` poses of each caption, those of the first caption first.
 
@@ -171,8 +179,8 @@ class PoseGenerator:
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Return the noise (count, Z) of a seed, float32 on the CPU; row k is the same whatever ``count`` is."""
-        _check_whole("count", count, 1)
-        _check_whole("seed", seed, 0)
+        check_whole("count", count, 1)
+        check_whole("seed", seed, 0)
         source = torch.Generator().manual_seed(seed)
         # One draw per pose: torch fills a longer tensor with other numbers where its length is no multiple of 16.
         return torch.stack([torch.randn(self.network.noise, generator=source) for _ in range(count)])
@@ -249,7 +257,7 @@ def between(first: Tensor, last: Tensor, steps: int = STEPS, *, spherical: bool 
     Along a line, or with ``spherical`` at even angles; two vectors on one line through the origin have no arc between
     them that is shorter than all others, and keep the line.
     """
-    _check_whole("steps", steps, 2)
+    check_whole("steps", steps, 2)
     at = torch.linspace(0, 1, steps)[:, None]  # (S, 1)
     weights = (1 - at, at)
     if spherical:
@@ -271,7 +279,7 @@ def _encoder(network: Generator, config: Any, encoder: TextEncoder | str | None)
             raise ValueError("encoder: the network is unconditional, and reads no captions; leave it out")
         return None
     if encoder is None:
-        found = caption_text.create(config.text)
+        found = _own_encoder(config)
     else:
         found = text.create(encoder, lower=config.text.lower) if isinstance(encoder, str) else encoder
     caption_text.check_encoder(found, config)
@@ -283,7 +291,21 @@ def _encoder(network: Generator, config: Any, encoder: TextEncoder | str | None)
     return found
 
 
-def _check_whole(argument: str, value: object, least: int) -> None:
+def _own_encoder(config: Any) -> TextEncoder:
+    """Return the encoder that the configuration of weights names; where its file is missing, no other will do."""
+    from fastpose.training import caption_text
+
+    try:
+        return caption_text.create(config.text)
+    except FileNotFoundError:
+        known = f" (fingerprint {config.text.fingerprint})" if config.text.fingerprint else ""
+        raise FileNotFoundError(
+            f"text.encoder: {config.text.encoder}: no such file here; pass the one that the weights were trained "
+            f"with{known} as encoder (--encoder FILE)"
+        ) from None
+
+
+def check_whole(argument: str, value: object, least: int) -> None:
     """Raise ``ValueError`` unless a value is a whole number of at least ``least`` that a seed can be."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
         raise ValueError(f"{argument}: expected a whole number of {least} or more, got {value!r}")

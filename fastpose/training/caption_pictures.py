@@ -56,15 +56,19 @@ def _real(items: list[dict[str, torch.Tensor]]) -> list[np.ndarray]:
 
 def _made(generator: PoseGenerator, inputs: Inputs) -> list[np.ndarray]:
     """Return the pictures of generated poses."""
-    from fastpose.training.caption_generation import read
-    from fastpose.visual.captions import heatmap_picture
+    return drawn(generator.heatmaps(inputs.noise, inputs.vectors))
 
-    heatmaps = generator.heatmaps(inputs.noise, inputs.vectors)  # (N, 17, 64, 64)
+
+def drawn(heatmaps: torch.Tensor, *, skeleton_only: bool = False) -> list[np.ndarray]:
+    """Return the pictures of heatmaps (N, 17, 64, 64) in [0, 1]: them under the skeletons that they show, or these."""
+    from fastpose.training.caption_generation import read
+    from fastpose.visual.captions import heatmap_picture, skeleton_picture
+
     poses = read(heatmaps)
-    return [
-        heatmap_picture(maps.numpy(), keypoints, seen)
-        for maps, keypoints, seen in zip(heatmaps, poses.keypoints, poses.visibility, strict=True)
-    ]
+    rows = zip(heatmaps, poses.keypoints, poses.visibility, strict=True)
+    if skeleton_only:
+        return [skeleton_picture(keypoints, seen) for _, keypoints, seen in rows]
+    return [heatmap_picture(maps.numpy(), keypoints, seen) for maps, keypoints, seen in rows]
 
 
 def _poses(generator: PoseGenerator, real: list[np.ndarray], seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,8 +28,8 @@ Vectors = Callable[["CaptionedPoses"], Tensor]
 """From a data set to the vectors (M, T) of its captions as the networks see them."""
 
 BLOCK = 256
-_ACCURACY, _OFF = "1-NN accuracy", "1-NN off 50 %"
-_OTHERS = 1  # added to the seed of the poses that are made for the validation set's captions
+_OFF = "1-NN off 50 %"
+_UNSEEN_SEED = 1  # added to the seed of the poses that are made for the validation set's captions
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class CaptionScoreConfig:
         r_precision: captions from which a pose's own is to be found, 2 or more, by a matcher that is trained on real
             pairs; 0: not measured. Unconditional models have none.
         seed: of noise, captions, pairs and the matcher.
-        monitor: name of the result that tells the best weights; empty for "1-NN off 50 %".
+        monitor: name of the result that tells the best weights: "1-NN off 50 %" (and empty), "NN distance generated" or
+            the R-precision. Of the first, errors of opposite sign cancel: look at "1-NN real" and "1-NN generated".
     """
 
     samples: int = 2000
@@ -66,18 +68,29 @@ class CaptionScoreConfig:
             _checks.choice("test.monitor", self.monitor, tuple(_modes(self)))
 
 
-def monitor(config: CaptionScoreConfig) -> tuple[str, str]:
-    """Return the name of the result that tells the best weights, and whether that is its largest ("max") or "min"."""
+def monitor(config: CaptionScoreConfig, *, captioned: bool = True, seen: bool = True) -> tuple[str, str]:
+    """Return the name of the result that tells the best weights, and whether that is its largest ("max") or "min".
+
+    ``captioned`` says whether the model sees captions, ``seen`` whether there are validation poses; ``ValueError`` for
+    a result that is not measured without.
+    """
     name = config.monitor or _OFF
-    return name, _modes(config)[name]
+    modes = _modes(config, captioned, seen)
+    if name not in modes:
+        lacking = "captions, and model.conditional is no" if seen else "validation poses, and there are none"
+        raise ValueError(f"test.monitor: {name!r} needs {lacking}; expected one of {', '.join(modes)}")
+    return name, modes[name]
 
 
-def _modes(config: CaptionScoreConfig) -> dict[str, str]:
-    """Return the results of which less, or more, is always better."""
+def _modes(config: CaptionScoreConfig, captioned: bool = True, seen: bool = True) -> dict[str, str]:
+    """Return the results of which less, or more, is always better.
+
+    Of "1-NN accuracy" and the diversity neither is: a perfect generator has 50 %, and what the real poses have.
+    """
     modes = {_OFF: "min"}
-    if config.retrieval:
+    if config.retrieval and seen:
         modes["NN distance generated"] = "min"
-    if config.r_precision:
+    if config.r_precision and seen and captioned:
         modes[_r_precision(config)] = "max"
     return modes
 
@@ -109,20 +122,34 @@ class Evaluation(NamedTuple):
     retrieval: retrieval.Retrieval | None
 
 
-class _Poses(NamedTuple):
-    """Real poses of a data set that are compared: as points, and which caption each has, -1 without captions."""
+@dataclass(frozen=True, eq=False)
+class _Poses:
+    """Real poses of a data set that are compared.
 
-    points: Tensor  # (N, 17, 2), at the arg-max of their maps
-    present: Tensor  # (N, 17)
-    rows: np.ndarray  # (N,), indices of the data set's poses
-    caption: np.ndarray  # (N,), indices of the data set's captions
+    Attributes:
+        source: the data set.
+        rows: int64 (N,), which of its poses.
+        caption: int64 (N,), which of its captions each has, -1 without captions.
+        threshold: a joint is absent where its map stays below this.
+    """
+
+    source: CaptionedPoses
+    rows: np.ndarray
+    caption: np.ndarray
+    threshold: float
+
+    @cached_property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """Points (N, 17, 2) and presence (N, 17), as their maps show them; drawn when they are first asked for."""
+        return _seen(self.source, self.rows, self.threshold)
 
 
 class CaptionScorer:
     """The measures of system 004 between a generator and the data it was trained on, and those it has not seen.
 
     Real poses are taken from un-augmented maps as generated ones are, joints at their arg-max. What depends on real
-    poses alone (their nearest neighbours, the matcher) is found once.
+    poses alone (their maps, their nearest neighbours, the matcher, what the captions' vectors tell) is found once, when
+    it is first needed; making a scorer only chooses the poses and says what cannot be measured.
 
     Args:
         train, validation: the data sets; without ``validation`` retrieval and R-precision are left out.
@@ -131,7 +158,8 @@ class CaptionScorer:
             generated pose has a caption of a real one, drawn by the seed, and poses without caption are left out.
 
     Raises:
-        ValueError: fewer than two poses.
+        ValueError: fewer than two training poses, no validation pose that could be looked at, fewer captions than
+            R-precision is to choose from, or a monitor that needs what is not there.
     """
 
     def __init__(
@@ -141,14 +169,17 @@ class CaptionScorer:
         config: CaptionScoreConfig,
         vectors: Vectors | None = None,
     ) -> None:
-        self.train, self.validation, self.config, self.vectors = train, validation, config, vectors
-        self._real = _chosen(train, config, captioned=vectors is not None)
+        captioned = vectors is not None
+        monitor(config, captioned=captioned, seen=validation is not None)
+        self.train, self.config, self.vectors = train, config, vectors
+        self._real = _chosen(train, config, captioned)
         if len(self._real.rows) < 2:
             raise ValueError(f"test: expected 2 or more training poses to compare with, got {len(self._real.rows)}")
-        unseen = None if validation is None else _chosen(validation, config, captioned=vectors is not None)
-        self._unseen = unseen if unseen is not None and len(unseen.rows) else None
+        self._unseen = None if validation is None else _looked_at(validation, config, captioned)
+        self._choices = _choices(self._unseen, config) if self._unseen and captioned and config.r_precision else None
         self._known: tuple[Tensor, Tensor] | None = None
         self._matcher: caption_matcher.Matcher | None = None
+        self._separation: text_separation.Separation | None = None
 
     # ---- measures --------------------------------------------------------------------------------------------------
 
@@ -156,15 +187,15 @@ class CaptionScorer:
     def evaluate(self, generate: Generate) -> Evaluation:
         """Return the scores of what ``generate`` makes; the random state of the process stays as it is."""
         with preserved():
-            fake = self._generated(generate, self.train, self._real, self.config.seed)
+            fake = self._generated(generate, self._real, self.config.seed)
             results, placed = self._two_sets(fake)
             distances = self._retrieval(placed)
             results += distances.results() if distances is not None else []
             return Evaluation(results + self._caption_results(generate), distances)
 
-    def _generated(self, generate: Generate, source: CaptionedPoses, like: _Poses, seed: int) -> tuple[Tensor, Tensor]:
+    def _generated(self, generate: Generate, like: _Poses, seed: int) -> tuple[Tensor, Tensor]:
         """Return one generated pose for each real one, with its caption where there are captions."""
-        table = None if self.vectors is None else self.vectors(source)
+        table = None if self.vectors is None else self.vectors(like.source)
         parts = []
         for block, start in enumerate(range(0, len(like.rows), BLOCK)):
             rows = torch.from_numpy(like.caption[start : start + BLOCK])  # (n,)
@@ -177,7 +208,7 @@ class CaptionScorer:
     def _two_sets(self, fake: tuple[Tensor, Tensor]) -> tuple[list[Result], tuple[Tensor, Tensor]]:
         """Return the scores of generated beside real poses, and the positions of both."""
         generated = two_sample.positions(*fake)
-        real = two_sample.positions(self._real.points, self._real.present).to(generated.device)
+        real = two_sample.positions(*self._real.seen).to(generated.device)
         if self._known is None or self._known[0].device != real.device:
             self._known = two_sample.nearest(real, real, exclude_self=True)
         found = two_sample.neighbours(real, generated, known=self._known)
@@ -188,29 +219,23 @@ class CaptionScorer:
         """Return the distances of unseen poses to the real and generated ones."""
         if not self.config.retrieval or self._unseen is None:
             return None
-        unseen = two_sample.positions(self._unseen.points, self._unseen.present).to(placed[0].device)
+        unseen = two_sample.positions(*self._unseen.seen).to(placed[0].device)
         return retrieval.retrieval_distances(unseen, *placed)
 
     def _caption_results(self, generate: Generate) -> list[Result]:
-        """Return how often a generated pose fits its own caption best, and a real one; of the validation captions."""
-        source, unseen = self.validation, self._unseen
-        if not self.config.r_precision or source is None or unseen is None or self.vectors is None:
-            return []
-        choices = retrieval.candidates(
-            source.image_ids[unseen.rows],
-            unseen.caption,
-            source.caption_image,
-            number=self.config.r_precision,
-            seed=self.config.seed,
+        """Return how often a pose fits its own validation caption best, and what the vectors of captions tell."""
+        separation = self.separation()
+        told = [] if separation is None else [separation.result()]
+        if self._choices is None or self._unseen is None or self.vectors is None:
+            return told
+        fake = self._generated(generate, self._unseen, self.config.seed + _UNSEEN_SEED)
+        table = self.vectors(self._unseen.source).float().cpu()
+        own, real = (self._precision(*poses, table, self._choices) for poses in (fake, self._unseen.seen))
+        sentence = (
+            f"{own.protocol}; no other in the words of one of its own; by a matcher of {len(self._real.rows):,} real "
+            "training pairs, validation captions"
         )
-        fake = self._generated(generate, source, unseen, self.config.seed + _OTHERS)
-        table = self.vectors(source).float().cpu()
-        own, real = (
-            self._precision(points, present, table, choices)
-            for points, present in (fake, (unseen.points, unseen.present))
-        )
-        sentence = f"{own.protocol}; by a matcher of {len(self._real.rows):,} real training pairs, validation captions"
-        return [replace(own, protocol=sentence, details={**own.details, "real": real.value})]
+        return [replace(own, protocol=sentence, details={**own.details, "real": real.value}), *told]
 
     def _precision(self, points: Tensor, present: Tensor, table: Tensor, choices: Tensor) -> Result:
         """Return how often poses fit the first of their choices among the captions of a table best."""
@@ -226,8 +251,7 @@ class CaptionScorer:
             real = self._real
             first, count = (torch.from_numpy(own[real.rows]) for own in (self.train.first, self.train.count))
             self._matcher = caption_matcher.fit(
-                real.points,
-                real.present,
+                *real.seen,
                 self.vectors(self.train).float().cpu(),
                 (first, count),
                 torch.from_numpy(self.train.image_ids[real.rows]),
@@ -240,11 +264,16 @@ class CaptionScorer:
     # ---- the text encoder and pictures ---------------------------------------------------------------------------
 
     def separation(self) -> text_separation.Separation | None:
-        """Return what tells captions of one training photograph from those of two; None without captions."""
-        if self.vectors is None:
+        """Return how far captions of one training photograph and of two are apart, found once.
+
+        None without captions, and where no photograph has two of them.
+        """
+        images = self.train.caption_image
+        if self.vectors is None or not text_separation.separable(images):
             return None
-        table = self.vectors(self.train)
-        return text_separation.separation(table, self.train.caption_image, seed=self.config.seed)
+        if self._separation is None:
+            self._separation = text_separation.separation(self.vectors(self.train), images, seed=self.config.seed)
+        return self._separation
 
 
 def pictures(evaluation: Evaluation, separation: text_separation.Separation | None = None) -> dict[str, np.ndarray]:
@@ -267,7 +296,7 @@ def pictures(evaluation: Evaluation, separation: text_separation.Separation | No
     return drawn
 
 
-def _chosen(source: CaptionedPoses, config: CaptionScoreConfig, *, captioned: bool) -> _Poses:
+def _chosen(source: CaptionedPoses, config: CaptionScoreConfig, captioned: bool) -> _Poses:
     """Return the poses of a data set that are compared, evenly spread, and a caption of each."""
     index = np.flatnonzero(source.count > 0) if captioned else np.arange(len(source))
     if config.samples and len(index) > config.samples:
@@ -275,7 +304,36 @@ def _chosen(source: CaptionedPoses, config: CaptionScoreConfig, *, captioned: bo
     caption = np.full(len(index), -1)
     if captioned:
         caption = source.first[index] + np.random.default_rng(config.seed).integers(source.count[index])
-    return _Poses(*_seen(source, index, config.threshold), index, caption)
+    return _Poses(source, index, caption, config.threshold)
+
+
+def _looked_at(validation: CaptionedPoses, config: CaptionScoreConfig, captioned: bool) -> _Poses | None:
+    """Return the validation poses that are looked at, None where nothing is measured of them."""
+    if not config.retrieval and not (config.r_precision and captioned):
+        return None
+    unseen = _chosen(validation, config, captioned)
+    if not len(unseen.rows):
+        raise ValueError(
+            f"test.retrieval, test.r_precision: expected validation poses{' with captions' if captioned else ''}, "
+            f"found none among {len(validation):,}; choose other ones, or pass test.retrieval=no test.r_precision=0"
+        )
+    return unseen
+
+
+def _choices(unseen: _Poses, config: CaptionScoreConfig) -> Tensor:
+    """Return the captions that each validation pose is to be told by, (V, R), its own first."""
+    source = unseen.source
+    try:
+        return retrieval.candidates(
+            source.image_ids[unseen.rows],
+            unseen.caption,
+            source.caption_image,
+            texts=source.captions,
+            number=config.r_precision,
+            seed=config.seed,
+        )
+    except ValueError as error:
+        raise ValueError(str(error).replace("number", "test.r_precision", 1)) from None
 
 
 def _seen(source: CaptionedPoses, index: np.ndarray, threshold: float) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastpose.training import files
+from fastpose import _files
 from fastpose.training.config import differences
 
 FORMAT_VERSION = 1
@@ -44,13 +44,13 @@ def save_weights(path: str | Path, module: nn.Module | Mapping[str, Tensor], met
     tensors = portable(state)
     about = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": hash_tensors(tensors)}
     data = serialise(tensors, about)
-    manifest = {**about, "files": {path.name: {"sha256": files.sha256(data), "bytes": len(data)}}}
+    manifest = {**about, "files": {path.name: {"sha256": _files.sha256(data), "bytes": len(data)}}}
     manifest_path = path.with_suffix(".json")
     before = _manifest_of_file(path, manifest_path)
     if before is not None:
         manifest["before"] = before
-    files.publish_json(manifest_path, manifest)
-    files.publish(path, data)
+    _files.publish_json(manifest_path, manifest)
+    _files.publish(path, data)
     return manifest_path
 
 
@@ -248,7 +248,7 @@ def check_version(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def check_bytes(path: Path, data: bytes, entry: Mapping[str, Any], advice: str) -> None:
     """Raise the sentence for a file that differs from its manifest's entry (sha256, bytes)."""
-    if files.sha256(data) == entry.get("sha256"):
+    if _files.sha256(data) == entry.get("sha256"):
         return
     size = entry.get("bytes", 0)
     how = (
@@ -262,7 +262,7 @@ def check_bytes(path: Path, data: bytes, entry: Mapping[str, Any], advice: str) 
 def _verify_file(path: Path, data: bytes, manifest: dict[str, Any]) -> dict[str, Any]:
     before = manifest.get("before") or {}
     entry = before.get("files", {}).get(path.name)
-    if entry and files.sha256(data) == entry.get("sha256"):
+    if entry and _files.sha256(data) == entry.get("sha256"):
         return before  # a kill came after the manifest and before the file: the file is still the one before
     others = [p.name for p in sorted(path.parent.glob("*.safetensors")) if p != path]
     advice = "restore it" + (f" or pass --weights {path.parent / others[0]}" if others else "")
@@ -275,7 +275,7 @@ def _manifest_of_file(path: Path, manifest_path: Path) -> dict[str, Any] | None:
     newest = _manifest_or_none(manifest_path)
     if newest is None or not path.is_file():
         return None
-    digest = files.sha256(path.read_bytes())
+    digest = _files.sha256(path.read_bytes())
     for manifest in (newest, newest.get("before") or {}):
         if manifest.get("files", {}).get(path.name, {}).get("sha256") == digest:
             return {key: value for key, value in manifest.items() if key != "before"}
@@ -290,7 +290,7 @@ def _manifest_or_none(path: Path, broken_is_error: bool = False) -> dict[str, An
         return None
     except (OSError, ValueError, RecursionError):
         if broken_is_error:
-            files.read_json(path, "manifest")  # says what is wrong with it
+            _files.read_json(path, "manifest")  # says what is wrong with it
         return None
     known = isinstance(content, dict) and "format_version" in content and isinstance(content.get("files"), dict)
     return content if known else None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from fastpose import _files
 from fastpose.skeletons import COCO, OPENPOSE
-from fastpose.training import caption_generation, caption_prediction, files, prediction, systems, transfer_guides
-from fastpose.training.caption_generation import GeneratedPoses, PoseGenerator
+from fastpose.training import caption_generation, caption_prediction, prediction, systems, transfer_guides
+from fastpose.training.caption_generation import GeneratedPoses, Inputs, PoseGenerator
 from fastpose.training.placing import Placement, place
+from fastpose.training.transfer_inference import BATCH
 
 if TYPE_CHECKING:
     from fastpose.data.keypoint_files import Pose
@@ -26,7 +30,10 @@ TITLES = ("heatmaps", "pose of the caption", "own pose", "placed", "generated")
 """The panels of a sheet."""
 
 MOST_POSES = 1000
-"""Of a caption."""
+"""Of all captions together."""
+
+SHOWN = 24
+"""Poses on a sheet."""
 
 _SIZED = {
     "trunk": "as large as the person by the trunk",
@@ -34,7 +41,17 @@ _SIZED = {
     "box": "as high as the person",
     "frame": "filling the photograph",
 }
-_PLACED = {"feet": "on the same ground", "hips": "hips on hips", "box": "middle on middle", "frame": "in the middle"}
+_PLACED = {
+    "ground": "on the ground where it stands",
+    "hips": "hips on hips",
+    "neck": "neck on neck",
+    "shoulders": "shoulder on shoulder",
+    "joints": "on the joints that both show",
+    "frame": "in the middle",
+}
+
+_KINDS = ("", "_pose", "_placed")
+"""The pictures of one pose, by what their names end in."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +60,20 @@ class Composed:
 
     Attributes:
         number: of the pose among those of its caption, from 1 on.
-        heatmaps: float32 (17, 64, 64) in [0, 1].
-        pose: what they show, one `GeneratedPoses` of length 1.
+        inputs: what the generator made it of, one row.
+        pose: what its heatmaps show, one `GeneratedPoses` of length 1.
         placed: the pose on the photograph, in its pixels; None where the pose has too few joints.
         placement: how it came to lie there; None likewise.
+        heatmaps: float32 (17, 64, 64) in [0, 1]; None until it is drawn.
         image: uint8 (H, W, 3) of the transfer network's size; None likewise.
     """
 
     number: int
-    heatmaps: np.ndarray
+    inputs: Inputs
     pose: GeneratedPoses
     placed: Pose | None = None
     placement: Placement | None = None
+    heatmaps: np.ndarray | None = None
     image: np.ndarray | None = None
 
     @property
@@ -80,8 +99,7 @@ class Composer:
                 "caption weights: make poses from noise alone; expected those of a conditional generator, such as "
                 "recipe caption/wgan-lp trains"
             )
-        if drawer.guide != "pose":
-            raise ValueError(f"weights: are guided by {drawer.guide} maps; expected weights guided by poses, as pona's")
+        _check_guide(drawer)
         self.generator = generator
         self.drawer = drawer
 
@@ -100,21 +118,37 @@ class Composer:
         Raises:
             ValueError: arguments of another kind, a pose without a joint in what is shown, a network that gives NaN.
         """
-        size = (int(photo.shape[0]), int(photo.shape[1]))
+        size = _size(photo)
         self.drawer.check(size, own)
-        found = [_placed(one, own, size) for one in self.poses(caption, count, seed)]
-        drawn = [one.placed for one in found if one.placed is not None]
-        images = iter(self.drawer(photo, own, drawn) if drawn else ())
-        return [one if one.placed is None else replace(one, image=next(images)) for one in found]
+        found = self.poses(caption, count, seed, own, size)
+        images = self.draw(photo, own, [one for one in found if one.placed is not None])
+        return [one if one.placed is None else next(images) for one in found]
 
-    def poses(self, caption: str, count: int, seed: int) -> list[Composed]:
-        """Return the poses of a caption, not yet placed."""
+    def poses(self, caption: str, count: int, seed: int, own: Pose, size: tuple[int, int]) -> list[Composed]:
+        """Return the poses of a caption, placed on the person of a photograph of ``size`` (h, w), but not drawn."""
         inputs = self.generator.inputs(caption, count, seed)
-        heatmaps = self.generator.heatmaps(inputs.noise, inputs.vectors)  # (N, 17, 64, 64)
-        return [
-            Composed(k + 1, heatmaps[k].numpy(), caption_generation.read(heatmaps[k : k + 1], [caption]))
-            for k in range(count)
-        ]
+        rows = [_row(inputs, k) for k in range(count)]
+        made = enumerate(zip(rows, self._heatmaps(rows), strict=True), 1)
+        found = (Composed(k, row, caption_generation.read(heatmaps[None], [caption])) for k, (row, heatmaps) in made)
+        return [_placed(one, own, size) for one in found]
+
+    def draw(self, photo: np.ndarray, own: Pose, placed: Sequence[Composed]) -> Iterator[Composed]:
+        """Give placed poses with their heatmaps and the person of the photograph in them, drawn as they are asked for.
+
+        ``ValueError`` where a network gives NaN.
+        """
+        for at in range(0, len(placed), BATCH):
+            some = placed[at : at + BATCH]
+            images = self.drawer(photo, own, [one.placed for one in some])
+            for one, heatmaps, image in zip(some, self._heatmaps([one.inputs for one in some]), images, strict=True):
+                yield replace(one, heatmaps=heatmaps.numpy(), image=image)
+
+    def _heatmaps(self, rows: Sequence[Inputs]) -> Iterator[Tensor]:
+        """Give the heatmaps (17, 64, 64) of inputs, a batch in memory at a time."""
+        for at in range(0, len(rows), BATCH):
+            noise, vectors, _ = zip(*rows[at : at + BATCH], strict=True)
+            known = [part for part in vectors if part is not None]
+            yield from self.generator.heatmaps(torch.cat(noise), torch.cat(known) if known else None)
 
 
 def compose(
@@ -136,9 +170,9 @@ def compose(
     A generator makes poses of each caption (system 004), `placing.place` lays them over the person's own pose, and
     pose transfer draws the person in them (systems 001 and 003). Of each caption: ``<photo>_<caption>_<k>.png``, the
     person in pose k; ``..._<k>_pose.png``, heatmaps and skeleton of that pose; ``..._<k>_placed.png``, the person's own
-    pose and the placed one on the photograph; ``<photo>_<caption>_sheet.png``, all of it; and
-    ``<photo>_<caption>.json``: key points, placement, seed, sizes, and where the weights are from. An existing file is
-    never overwritten: all files of a caption are numbered then.
+    pose and the placed one on the photograph; ``<photo>_<caption>_sheet.png``, all of it for the first `SHOWN` poses;
+    and ``<photo>_<caption>.json``: key points, placement, seed, count, sizes, and where the weights are from. Pictures
+    are written as they are drawn. An existing file is never overwritten: all files of a caption are numbered then.
 
     Args:
         captions: one text or several, as `caption_prediction.read_captions` takes them.
@@ -148,37 +182,37 @@ def compose(
         keypoints: a file with the key points of the photograph, found by its name.
         pose_weights: weights of a 2D pose network that sees them, where there is no file.
         encoder: of the captions, as `data.text.create` takes it; None takes the one that the caption weights name.
-        count: poses of each caption, up to `MOST_POSES`.
+        count: poses of each caption; of all captions together up to `MOST_POSES`.
         seed: of the noise; the same for every caption.
         out: folder of the files.
-        overrides: ``key=value`` texts over the configurations of both weights: ``run.*``.
+        overrides: ``key=value`` texts over the configurations of both weights: ``run.*`` alone.
 
     Raises:
         ValueError, FileNotFoundError: one sentence about a caption, the photograph, weights, key points that are not
             known, or that no pose at all has joints enough; nothing is written then.
 
     Warns:
-        UserWarning: a pose has too few joints and is not drawn; the JSON has it under "skipped".
+        UserWarning: a pose has too few joints and is not drawn, the JSON has it under "skipped"; or the pictures' font
+            has no letters for a caption.
     """
-    from fastpose.data.images import read_image
-
     texts = list(dict.fromkeys(caption_prediction.read_captions(captions)))
-    if not texts:
-        raise ValueError("caption: expected a text, got none")
-    if not 1 <= count <= MOST_POSES:
-        raise ValueError(f"count: expected 1 to {MOST_POSES:,} poses, got {count}")
+    _check(texts, count, seed, overrides)
     prediction.check_folder(out)
     _check_systems(caption_weights, weights)
-    person = Path(person)
-    photo = read_image(person, exif="apply")
-    composer, about = _open(caption_weights, weights, encoder, overrides)
-    reader = transfer_guides.PoseReader(_path(keypoints), _path(pose_weights), composer.drawer.device)
-    own = reader.of(person, photo)
-    made = {text: composer(photo, own, text, count, seed) for text in texts}
+    person, photo = Path(person), _photograph(person)
+    drawer = prediction.open_transfer(None, weights, overrides)
+    own = _own_pose(drawer, person, photo, keypoints, pose_weights)
+    generator = caption_prediction.open_generator(None, caption_weights, encoder, overrides)  # takes longest
+    composer = Composer(generator, drawer)
+    made = {text: composer.poses(text, count, seed, own, _size(photo)) for text in texts}
     _report(made)
-    names = prediction.Names(Path(out), [person])
-    about |= {"photograph": str(person), "size": list(photo.shape[:2]), "seed": seed, "own_pose": _pose_values(own)}
-    return [path for text in texts for path in _written(names, photo, own, text, made[text], about)]
+    about = {"photograph": str(person), "size": list(_size(photo)), "seed": int(seed), "count": int(count)}
+    about |= {"caption_weights": prediction.origin(caption_weights) | generator.origin}
+    about |= {"weights": prediction.origin(weights) | {"size": list(drawer.size)}, "own_pose": _pose_values(own)}
+    titles, names = caption_prediction.titles(texts), prediction.Names(Path(out), [person])
+    return [
+        path for text in texts for path in _written(composer, photo, own, made[text], names, about, text, titles[text])
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- opening
@@ -201,28 +235,57 @@ def _check_systems(caption_weights: str | Path, weights: str | Path) -> None:
         )
 
 
-def _open(
-    caption_weights: str | Path, weights: str | Path, encoder: Any, overrides: Sequence[str]
-) -> tuple[Composer, dict[str, Any]]:
-    """Return the chain and where its weights are from, as JSON values."""
-    generator = caption_prediction.open_generator(None, caption_weights, encoder, overrides)
-    composer = Composer(generator, prediction.open_transfer(None, weights, overrides))
-    about = {
-        "caption_weights": _origin(caption_weights) | {"encoder": getattr(generator.encoder, "name", None)},
-        "weights": _origin(weights) | {"size": list(composer.drawer.size)},
-    }
-    return composer, about
+def _check(captions: Sequence[str], count: int, seed: int, overrides: Sequence[str]) -> None:
+    """Raise ``ValueError`` for what is wrong whatever the weights are."""
+    if not captions:
+        raise ValueError("caption: expected a text, got none")
+    caption_generation.check_whole("count", count, 1)
+    caption_generation.check_whole("seed", seed, 0)
+    if count * len(captions) > MOST_POSES:
+        raise ValueError(
+            f"count: expected at most {MOST_POSES:,} poses at a time, got {count:,} of each of {len(captions)} captions"
+        )
+    for key in (override.partition("=")[0] for override in overrides):
+        if not key.startswith("run."):
+            way = "pass the encoder with --encoder" if key.startswith("text.") else "leave this override out"
+            raise ValueError(f"{key}: the weights fix it; {way} (run.* may change)")
 
 
-def _origin(weights: str | Path) -> dict[str, Any]:
-    from fastpose.training import checkpoint
-
-    about = checkpoint.read_about(weights)
-    return {"file": str(weights), "system": about.get("system"), "recipe": about.get("recipe")}
+def _row(inputs: Inputs, k: int) -> Inputs:
+    vectors = None if inputs.vectors is None else inputs.vectors[k : k + 1]
+    return Inputs(inputs.noise[k : k + 1], vectors, inputs.captions[k : k + 1])
 
 
-def _path(value: str | Path | None) -> Path | None:
-    return None if value is None else Path(value)
+def _check_guide(drawer: PoseTransfer) -> None:
+    if drawer.guide != "pose":
+        raise ValueError(f"weights: are guided by {drawer.guide} maps; expected weights guided by poses, as pona's")
+
+
+def _photograph(person: str | Path) -> np.ndarray:
+    from fastpose.data.images import read_image
+
+    if Path(person).is_dir():
+        raise ValueError(f"person {person}: is a folder; expected one photograph")
+    return read_image(person, exif="apply")
+
+
+def _own_pose(
+    drawer: PoseTransfer,
+    person: Path,
+    photo: np.ndarray,
+    keypoints: str | Path | None,
+    pose_weights: str | Path | None,
+) -> Pose:
+    """Return the pose of a photograph's person; raises where the drawer could not draw it."""
+    _check_guide(drawer)
+    known, seeing = prediction.as_path(keypoints), prediction.as_path(pose_weights)
+    own = transfer_guides.PoseReader(known, seeing, drawer.device).of(person, photo)
+    drawer.check(_size(photo), own)
+    return own
+
+
+def _size(photo: np.ndarray) -> tuple[int, int]:
+    return int(photo.shape[0]), int(photo.shape[1])
 
 
 # ------------------------------------------------------------------------------------------------------------- placing
@@ -245,13 +308,13 @@ def _placed(one: Composed, own: Pose, size: tuple[int, int]) -> Composed:
 def _report(made: Mapping[str, Sequence[Composed]]) -> None:
     """Warn of poses that are not drawn; ``ValueError`` where there are no others."""
     every = [one for found in made.values() for one in found]
-    if not any(one.image is not None for one in every):
+    if not any(one.placed is not None for one in every):
         raise ValueError(
             f"caption: none of {len(every)} poses has {LEAST_JOINTS} joints or more, as those of the training have, "
             f"the best has {max(one.joints for one in every)}; take another seed, more poses, or weights trained longer"
         )
     for caption, found in made.items():
-        few = [one for one in found if one.image is None]
+        few = [one for one in found if one.placed is None]
         if few:
             which = ", ".join(f"{one.number} ({one.joints} joints)" for one in few)
             warnings.warn(
@@ -265,59 +328,76 @@ def _report(made: Mapping[str, Sequence[Composed]]) -> None:
 
 
 def _written(
-    names: prediction.Names, photo: np.ndarray, own: Pose, caption: str, made: Sequence[Composed], about: dict[str, Any]
+    composer: Composer,
+    photo: np.ndarray,
+    own: Pose,
+    made: Sequence[Composed],
+    names: prediction.Names,
+    about: Mapping[str, Any],
+    caption: str,
+    title: str,
 ) -> list[Path]:
-    """Write all files of one caption; return their paths."""
+    """Draw the poses of one caption, which its sheet calls ``title``, and write its files; return their paths."""
+    placed = [one for one in made if one.placed is not None]
+    stem = f"{prediction.short(Path(about['photograph']).stem)}_{caption_prediction.file_name(caption)}"
+    pictures = [f"{stem}_{one.number}{kind}.png" for one in placed for kind in _KINDS]
+    sheet = [f"{stem}_sheet.png"] if placed else []
+    paths = names.together([*pictures, *sheet, f"{stem}.json"])
+    names.folder.mkdir(parents=True, exist_ok=True)
+    if placed:
+        _pictures(paths, composer, photo, own, placed, title)
+    images = [path.name for path in paths[: len(pictures) : len(_KINDS)]]
+    poses = [_values(one) | {"image": name} for one, name in zip(placed, images, strict=True)]
+    skipped = [_values(one) for one in made if one.placed is None]
+    heading = {"caption": caption} | ({} if title == caption else {"title": title})
+    _files.publish_json(paths[-1], {**heading, **about, "poses": poses, "skipped": skipped})
+    return paths
+
+
+def _pictures(
+    paths: Sequence[Path], composer: Composer, photo: np.ndarray, own: Pose, placed: Sequence[Composed], title: str
+) -> None:
+    """Draw poses and write the pictures of each as soon as it is drawn, and the sheet of the first ones."""
+    from fastpose.visual import composition
     from fastpose.visual.grids import save_image
 
-    drawn = [one for one in made if one.image is not None]
-    rows = {one.number: _panels(one, photo, own) for one in drawn}
-    stem = f"{Path(about['photograph']).stem}_{caption_prediction.file_name(caption)}"
-    pictures = {f"{stem}_{one.number}{kind}.png": picture for one in drawn for kind, picture in _files(rows, one)}
-    if drawn:
-        pictures[f"{stem}_sheet.png"] = _sheet(caption, rows, drawn)
-    paths = names.together([*pictures, f"{stem}.json"])
-    names.folder.mkdir(parents=True, exist_ok=True)
-    written = [save_image(path, picture) for path, picture in zip(paths, pictures.values(), strict=False)]
-    images = dict(zip(pictures, (path.name for path in paths), strict=False))
-    poses = [_values(one) | {"image": images[f"{stem}_{one.number}.png"]} for one in drawn]
-    skipped = [_values(one) for one in made if one.image is None]
-    files.publish_json(paths[-1], {"caption": caption, **about, "poses": poses, "skipped": skipped})
-    return [*written, paths[-1]]
+    own_panel = composition.on_photograph(photo, own.keypoints, own.visibility)
+    rows = []
+    for k, one in enumerate(composer.draw(photo, own, placed)):
+        panels = _panels(one, photo, own_panel)
+        for path, picture in zip(paths[len(_KINDS) * k :], _files(panels), strict=False):
+            save_image(path, picture)
+        if k < SHOWN:
+            rows.append([composition.panel(picture) for picture in panels])
+    missing = len(placed) - len(rows)
+    note = f"{len(rows)} of {len(placed)} poses are shown; each has files of its own" if missing else ""
+    labels = [_label(one) for one in placed[: len(rows)]]
+    save_image(paths[len(_KINDS) * len(placed)], composition.sheet(title, rows, TITLES, labels, note=note))
 
 
-def _panels(one: Composed, photo: np.ndarray, own: Pose) -> list[np.ndarray]:
+def _panels(one: Composed, photo: np.ndarray, own_panel: np.ndarray) -> list[np.ndarray]:
     """Return the panels of one pose in the order of `TITLES`."""
     from fastpose.visual import captions, composition
 
     assert one.placed is not None
+    assert one.heatmaps is not None
     assert one.image is not None
     points, present = one.pose.keypoints[0], one.pose.visibility[0]
     return [
         captions.heatmap_picture(one.heatmaps, points, present),
         captions.skeleton_picture(points, present),
-        composition.on_photograph(photo, own.keypoints, own.visibility),
+        own_panel,
         composition.on_photograph(photo, one.placed.keypoints, one.placed.visibility, dim=True),
         one.image,
     ]
 
 
-def _files(rows: Mapping[int, Sequence[np.ndarray]], one: Composed) -> list[tuple[str, np.ndarray]]:
-    """Return the pictures of one pose, by what their names end in."""
+def _files(panels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the pictures of one pose in the order of `_KINDS`."""
     from fastpose.visual.grids import grid
 
-    heatmaps, skeleton, own, placed, image = rows[one.number]
-    return [
-        ("", image),
-        ("_pose", grid([heatmaps, skeleton], 2)),
-        ("_placed", grid([own, placed], 2, ["own pose", "placed"])),
-    ]
-
-
-def _sheet(caption: str, rows: Mapping[int, Sequence[np.ndarray]], drawn: Sequence[Composed]) -> np.ndarray:
-    from fastpose.visual import composition
-
-    return composition.sheet(caption, list(rows.values()), TITLES, [_label(one) for one in drawn])
+    heatmaps, skeleton, own, placed, image = panels
+    return [image, grid([heatmaps, skeleton], 2), grid([own, placed], 2, ["own pose", "placed"])]
 
 
 def _label(one: Composed) -> str:
@@ -336,7 +416,7 @@ def _values(one: Composed) -> dict[str, Any]:
         "number": one.number,
         "joints": one.joints,
         "map": {
-            "size": list(one.heatmaps.shape[1:]),
+            "size": list(PoseGenerator.size),
             "skeleton": COCO.name,
             "keypoints": pose.keypoints[0].astype(float).round(2).tolist(),
             "visibility": pose.visibility[0].astype(int).tolist(),

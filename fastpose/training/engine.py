@@ -27,10 +27,13 @@ class Trainer(Protocol):
     """What the engine asks of a system.
 
     ``networks[main_network]`` is the network that is evaluated and published; each key of ``optimizers`` is the name of
-    an update. ``evaluate`` and ``samples`` run on the leader alone, so they hold no collective operation. A trainer may
-    also have ``measured() -> {dotted key: value}``, asked once, on the leader, when weights are first written: what
-    the configuration leaves to the training set goes into the manifest of the weights, and `systems.load_network` puts
-    it where it says 0.
+    an update. ``evaluate`` and ``samples`` run on the leader alone, so they hold no collective operation.
+
+    A trainer may also have ``begin()``, called once before the first step of a new run: it gives the networks weights
+    to begin with, and is the place for what a resume, which has its own, should not ask for. And it may have
+    ``measured() -> {dotted key: value}``, asked once, on the leader, when weights are first written: what the
+    configuration leaves to the training set goes into the manifest of the weights, and `systems.load_network` puts it
+    where it says 0.
     """
 
     networks: dict[str, nn.Module]
@@ -152,8 +155,11 @@ def fit(
 
 
 def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
-    """Give the main network the weights of ``run.start``; a resume has weights of its own."""
-    if not recipe.config.run.start or resume is not None:
+    """Let the trainer begin and give the main network the weights of ``run.start``; a resume has weights of its own."""
+    if resume is not None:
+        return
+    getattr(trainer, "begin", lambda: None)()
+    if not recipe.config.run.start:
         return
     path = Path(recipe.config.run.start).expanduser()
     state, manifest = checkpoint.load_weights(path)

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastpose.training import distributed, files
+from fastpose import _files
+from fastpose.training import distributed
 from fastpose.training.distributed import World
 
 Row = dict[str, Any]
@@ -38,9 +39,9 @@ class Logbook:
     def resume(self, rows: int) -> None:
         """Keep the first ``rows`` rows of an earlier launch, drop what came after, write the table anew."""
         kept = _read_rows(self.jsonl)[:rows]
-        files.publish(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
+        _files.publish(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
         self.rows, self._columns = len(kept), _columns(kept)
-        files.publish(self.csv, _table(kept, self._columns))
+        _files.publish(self.csv, _table(kept, self._columns))
 
     def append(self, row: Row) -> None:
         """Write one row to both files; a column that is new to the table makes it be written anew."""
@@ -51,7 +52,7 @@ class Logbook:
         if fresh:
             rows = _read_rows(self.jsonl)
             self._columns = _columns(rows)
-            files.publish(self.csv, _table(rows, self._columns))
+            _files.publish(self.csv, _table(rows, self._columns))
         else:
             _append(self.csv, _lines([_flat(row)], self._columns))
         self._show(row)

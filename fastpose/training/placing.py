@@ -35,8 +35,21 @@ _LIMBS = _bones(
     *("r_hip-r_knee", "r_knee-r_ankle", "l_hip-l_knee", "l_knee-l_ankle"),
     *("r_shoulder-r_elbow", "r_elbow-r_wrist", "l_shoulder-l_elbow", "l_elbow-l_wrist"),
 )
-_HIPS = tuple(OPENPOSE.index(joint) for joint in ("r_hip", "l_hip"))
-_ANKLES = tuple(OPENPOSE.index(joint) for joint in ("r_ankle", "l_ankle"))
+
+
+def _joints(*names: str) -> list[int]:
+    return [OPENPOSE.index(name) for name in names]
+
+
+_ANKLES = _joints("r_ankle", "l_ankle")
+_LEGS = (_joints("r_hip", "l_hip"), _joints("r_knee", "l_knee"), _ANKLES)
+_ANCHORS = {
+    "hips": _LEGS[0],
+    "neck": _joints("neck"),
+    "shoulders": _joints("r_shoulder", "l_shoulder"),
+    "joints": list(range(len(OPENPOSE))),
+}
+"""What of a pose lies on the same of the person, the first that both show."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,8 @@ class Placement:
         scale: pixels of the photograph per unit of the pose.
         shift: (x, y) in pixels of the photograph.
         sized_by: what told the scale: "trunk", "bones", "box" or, where nothing did, "frame".
-        placed_by: what told the place: "feet" (on the ground on which the person stands), "hips", "box" or "frame".
+        placed_by: what told the place: "ground" (that on which the person stands), "hips", "neck", "shoulders" or
+            "joints" (all that both show) on the same of the person, or, where nothing did, "frame".
         shrunk: the scale as a share of that of the person's body; below 1 where the pose had no room.
     """
 
@@ -69,10 +83,16 @@ def place(
 
     Size: the person's own. The ratio of the trunks' lengths (neck to hip) tells it, or the median over all bones seen
     in both poses where the trunk is not, or is foreshortened in one of them; else the heights of the boxes of the
-    joints seen in both; else the pose fills `FILLED` of the photograph. What is then larger than the photograph shrinks
-    to it, but not below `LEAST_SHRINK` of that size. Place: the hips lie on the person's hips (without, the middle of
-    the box on that of its box), but a pose whose lowest joint is an ankle stands on the ground of a person of whom the
-    same is true. At last it is moved into the photograph, with a margin, as far as it has room there.
+    joints seen in both; else the pose fills `FILLED` of the photograph. What is then larger than its room shrinks to
+    it, but not below `LEAST_SHRINK` of that size.
+
+    Place: hips lie on the person's hips; where one of the two shows none, neck lies on neck, or shoulders on shoulders,
+    or the box of the joints that both show on theirs. Where the ground is known, as the lowest joint of the person is
+    an ankle, the lowest joint of the pose comes to lie on it, whatever it is: of one that sits or lies a hip, of a
+    handstand a wrist. A pose without ankles does not tell where its legs end, and keeps its hips on the hips.
+
+    Room: the photograph, and as far beyond as the person itself is. The pose is moved into it at last, with a margin,
+    as far as it fits; but hips, knees or ankles that the photograph does not show of the person may lie outside.
     The aspect is kept.
 
     Args:
@@ -88,23 +108,37 @@ def place(
     if not seen.any():
         raise ValueError("points: expected a pose with a joint at least, got none")
     ratio, sized_by = _ratio(pose, seen, body, body_seen)
-    low, high, room = _box(pose[seen], size)
+    photograph = np.array([[0, 0], [size[1] - 1, size[0] - 1]], float)
     if sized_by == "frame":
-        scale = FILLED * min(room, max(size))  # of a single point any size is right
-        middle = (np.array([size[1], size[0]]) - 1) / 2
-        return _placement(scale, middle - scale * (low + high) / 2, sized_by, "frame", 1.0)
-    scale = min(ratio, max(room, LEAST_SHRINK * ratio))
+        box = _box(pose[seen])
+        scale = FILLED * min(_fit(box, photograph), max(size))  # of a single point any size is right
+        return _placement(scale, photograph.mean(0) - scale * box.mean(0), sized_by, "frame", 1.0)
+    box, own_box = _box(pose[_bound(seen, body_seen)]), _box(body[body_seen])
+    room = np.stack([np.minimum(photograph[0], own_box[0]), np.maximum(photograph[1], own_box[1])])
+    scale = min(ratio, max(_fit(box, room), LEAST_SHRINK * ratio))
     shift, placed_by = _shift(pose, seen, body, body_seen, scale)
-    free = np.stack([-scale * low, np.array([size[1], size[0]]) - 1 - scale * high])
+    free = room - scale * box
     return _placement(scale, np.clip(shift, free.min(0), free.max(0)), sized_by, placed_by, scale / ratio)
 
 
-def _box(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the corners of the box of points with its margin, and the scale with which it just fits a photograph."""
+def _bound(seen: np.ndarray, body_seen: np.ndarray) -> np.ndarray:
+    """Return which joints of a pose are to lie in the room: all but those of legs that the person does not show."""
+    bound = seen.copy()
+    for pair in _LEGS:
+        bound[pair] &= body_seen[pair].any()
+    return bound if bound.any() else seen
+
+
+def _box(points: np.ndarray) -> np.ndarray:
+    """Return the corners (2, 2) of the box of points with its margin, the low one first."""
     low, high = points.min(0), points.max(0)
     margin = MARGIN * float((high - low).max())
-    low, high = low - margin, high + margin
-    return low, high, float(((np.array([size[1], size[0]]) - 1) / np.maximum(high - low, 1e-9)).min())
+    return np.stack([low - margin, high + margin])
+
+
+def _fit(box: np.ndarray, room: np.ndarray) -> float:
+    """Return the scale with which a box just fits into another."""
+    return float((np.ptp(room, axis=0) / np.maximum(np.ptp(box, axis=0), 1e-9)).min())
 
 
 def _placement(scale: float, shift: np.ndarray, sized_by: str, placed_by: str, shrunk: float) -> Placement:
@@ -145,15 +179,12 @@ def _shift(
     pose: np.ndarray, seen: np.ndarray, body: np.ndarray, body_seen: np.ndarray, scale: float
 ) -> tuple[np.ndarray, str]:
     """Return where the pose's origin lies in the photograph (2,), and what told it."""
-    hips = [joint for joint in _HIPS if seen[joint] and body_seen[joint]]
-    if hips:
-        placed_by, centre, target = "hips", pose[hips].mean(0), body[hips].mean(0)
-    else:
-        placed_by = "box"
-        centre, target = (_middle(points[there]) for points, there in ((pose, seen), (body, body_seen)))
-    shift = target - scale * centre
-    if _stands(pose, seen) and _stands(body, body_seen):
-        return np.array([shift[0], body[body_seen, 1].max() - scale * pose[seen, 1].max()]), "feet"
+    common = seen & body_seen
+    placed_by = next(name for name, joints in _ANCHORS.items() if common[joints].any())
+    both = [joint for joint in _ANCHORS[placed_by] if common[joint]]
+    shift = _middle(body[both]) - scale * _middle(pose[both])
+    if seen[_ANKLES].any() and _stands(body, body_seen):
+        return np.array([shift[0], body[body_seen, 1].max() - scale * pose[seen, 1].max()]), "ground"
     return shift, placed_by
 
 
@@ -162,5 +193,5 @@ def _middle(points: np.ndarray) -> np.ndarray:
 
 
 def _stands(points: np.ndarray, known: np.ndarray) -> bool:
-    """Whether the lowest joint of a pose is an ankle."""
+    """Whether the lowest joint of a person is an ankle."""
     return int(np.where(known, points[:, 1], -np.inf).argmax()) in _ANKLES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastpose import _files
 from fastpose.skeletons import MPII_BONES
-from fastpose.training import files, systems, transfer_guides
+from fastpose.training import systems, transfer_guides
 from fastpose.training.config import load_recipe
 from fastpose.training.estimation import Estimate
 from fastpose.training.pose3d_estimation import Estimate3D
@@ -33,6 +35,8 @@ _DRAWING = ("run.", "data.palette", "data.tolerance")
 
 _UNREAD = ("data.root", "data.wild", "data.validation")
 """Folders of a training or an evaluation, which photographs do not need: overrides for both may stand here too."""
+
+_LONGEST = 100  # bytes of a photograph's or a caption's part of a file name
 
 
 def predict(
@@ -84,7 +88,7 @@ def predict(
         written += _poses(names, photo, image, estimate, estimator)
         rows.append(_row(photo, image, estimate, estimator))
     if save_keypoints is not None:
-        files.publish(Path(save_keypoints), json.dumps(rows, indent=1) + "\n")
+        _files.publish(Path(save_keypoints), json.dumps(rows, indent=1) + "\n")
     return written
 
 
@@ -137,12 +141,12 @@ def transfer(
     """
     guides = Guides(
         _paths(poses),
-        _path(keypoints),
-        _path(pose_weights),
-        _path(source_map),
+        as_path(keypoints),
+        as_path(pose_weights),
+        as_path(source_map),
         _paths(target_maps),
         letters,
-        _path(font),
+        as_path(font),
     )
     photos = find_photos(inputs)
     check_folder(out)
@@ -225,6 +229,24 @@ def check_folder(path: str | Path) -> None:
         raise ValueError(f"out: expected a folder, {path} is a file or lies in one; name another")
 
 
+def short(words: str) -> str:
+    """Return words as a part of a file's name: no more than 100 bytes, cut between letters.
+
+    Disks take 255 bytes of a whole name; two such parts, a number and an ending are fewer.
+    """
+    while len(os.fsencode(words)) > _LONGEST:
+        words = words[:-1]
+    return words
+
+
+def origin(weights: AnyPath) -> dict[str, str | None]:
+    """Return where weights are from, as JSON values: ``file``, ``system`` and ``recipe``."""
+    from fastpose.training import checkpoint
+
+    about = checkpoint.read_about(weights)
+    return {"file": str(weights), "system": about.get("system"), "recipe": about.get("recipe")}
+
+
 class Names:
     """Free file names in a folder: none that an input or any other file has.
 
@@ -254,7 +276,8 @@ class Names:
         return path.resolve() in self._taken or path.exists() or path.is_symlink()
 
 
-def _path(value: AnyPath | None) -> Path | None:
+def as_path(value: AnyPath | None) -> Path | None:
+    """Return a path or what stands for one as a path; None stays."""
     return None if value is None else Path(value)
 
 
@@ -284,10 +307,11 @@ def _poses(names: Names, photo: Path, image: np.ndarray, estimate: Estimate, est
     from fastpose.visual.grids import save_image
     from fastpose.visual.skeletons import draw_skeleton
 
+    stem = short(photo.stem)
     if not isinstance(estimate, Estimate3D):
         picture = draw_skeleton(image, estimate.keypoints[0], None, estimator.skeleton)
-        return [save_image(names.free(f"{photo.stem}.png"), picture)]
-    still, film = names.together([f"{photo.stem}.png", f"{photo.stem}.gif"])
+        return [save_image(names.free(f"{stem}.png"), picture)]
+    still, film = names.together([f"{stem}.png", f"{stem}.gif"])
     save_image(still, pose3d_pictures.portrait(image, estimate, estimator))
     poses3d.turning_gif(film, pose3d_pictures.film(image, estimate, estimator), estimator.skeleton)
     return [still, film]
@@ -356,8 +380,9 @@ def _drawn(
     pictures["sheet"] = sequences.contact_sheet(rows, titles, list(pictures))
     if explain:
         pictures |= drawer.explain(image, source, targets[0].guide)
-    films = [f"{photo.stem}.gif", f"{photo.stem}.mp4"] if len(rows) > 1 else []
-    paths = names.together([*(f"{photo.stem}_{name}.png" for name in pictures), *films])
+    stem = short(photo.stem)
+    films = [f"{stem}.gif", f"{stem}.mp4"] if len(rows) > 1 else []
+    paths = names.together([*(f"{stem}_{name}.png" for name in pictures), *films])
     names.folder.mkdir(parents=True, exist_ok=True)
     written = [save_image(path, picture) for path, picture in zip(paths, pictures.values(), strict=False)]
     return written + (_films(paths[-2:], rows) if films else [])

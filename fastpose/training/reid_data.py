@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastpose import _checks
+from fastpose._files import sha256
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_dataset import sample_generator
 from fastpose.data.pair_layouts import market_camera
-from fastpose.training.files import sha256
 
 MANIFEST = "manifest.jsonl"
 """File of a mixed training set that says which images are real; `augment.market` writes it."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fastpose.training import checkpoint, files, state_tree
+from fastpose import _files
+from fastpose.training import checkpoint, state_tree
 
 _NAME = re.compile(r"save-(\d+)-step-(\d+)\.json")
 _KEPT = 2
@@ -43,11 +44,11 @@ def save(folder: Path, state: dict[str, Any], about: dict[str, Any], step: int) 
     number = max((_numbers(path)[0] for path in saves(folder)), default=0) + 1
     path = folder / f"save-{number:06d}-step-{step:08d}.json"
     data = checkpoint.serialise(checkpoint.portable(tensors), {"format_version": checkpoint.FORMAT_VERSION})
-    entry = {"sha256": files.sha256(data), "bytes": len(data)}
-    files.publish(path.with_suffix(".safetensors"), data)
+    entry = {"sha256": _files.sha256(data), "bytes": len(data)}
+    _files.publish(path.with_suffix(".safetensors"), data)
     manifest = {"format_version": checkpoint.FORMAT_VERSION, **about, "step": step, "state": tree}
     manifest["files"] = {path.with_suffix(".safetensors").name: entry}
-    files.publish_json(path, manifest | {_OWN_HASH: _hash(manifest)})
+    _files.publish_json(path, manifest | {_OWN_HASH: _hash(manifest)})
     _prune(folder)
     return path
 
@@ -71,7 +72,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     earlier = [other for other in saves(path.parent) if _numbers(other) < _numbers(path)]
     advice = f"resume from {earlier[-1]} instead" if earlier else "there is no earlier one; restore it"
     try:
-        manifest = files.read_json(path, "checkpoint")
+        manifest = _files.read_json(path, "checkpoint")
     except ValueError as error:
         raise ValueError(f"{error}; {advice}") from None
     checkpoint.check_version(path, manifest)
@@ -109,7 +110,7 @@ def _verified(path: Path, manifest: dict[str, Any], advice: str) -> tuple[dict[s
 def _hash(manifest: dict[str, Any]) -> str:
     """Return the sha256 of the canonical JSON of a manifest, the same before it is written and after it is read."""
     read = json.loads(json.dumps(manifest))
-    return files.sha256(json.dumps(read, sort_keys=True, separators=(",", ":")).encode())
+    return _files.sha256(json.dumps(read, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _choose(path: Path) -> Path:

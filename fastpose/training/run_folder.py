@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fastpose import _files
 from fastpose.training import config as configuration
-from fastpose.training import files
 
 _PACKAGES = ("fastpose", "torch", "numpy", "opencv-python", "scipy", "safetensors", "matplotlib", "triton")
 
@@ -105,7 +105,7 @@ class RunFolder:
             "paper": dict(recipe.paper),
             "config": configuration.to_dict(recipe.config),
         }
-        files.publish(self.path / "config.yaml", f"# {recipe.name}\n{configuration.to_yaml(content)}")
+        _files.publish(self.path / "config.yaml", f"# {recipe.name}\n{configuration.to_yaml(content)}")
 
     def read_config(self) -> tuple[str, dict[str, Any]]:
         """Return the recipe's name and its resolved configuration as nested dicts."""
@@ -120,7 +120,7 @@ class RunFolder:
     def write_environment(self, device: str, world_size: int = 1) -> dict[str, Any]:
         """Write and return ``environment.json``."""
         content = environment(device) | {"world_size": world_size}
-        files.publish_json(self.path / "environment.json", content)
+        _files.publish_json(self.path / "environment.json", content)
         return content
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ _MARGIN = 2  # map pixels round the map: joints lie on its very border, where a 
 _HUES = {"left": (0.46, 0.80), "right": (-0.08, 0.17), "middle": (0.30, 0.36)}
 _GREY: Colour = (128, 132, 138)
 _LINES = 6  # of a title at most
+_PROOF = 12  # pixels of the letters by which a font is tried
 
 
 @functools.lru_cache(maxsize=16)
@@ -140,20 +141,40 @@ def strips(
     return _noted(sheet, note, gap) if note else sheet
 
 
+def readable(text: str) -> bool:
+    """Whether the pictures' font has all letters and digits of a text; those that it has not are drawn as a box."""
+    box = text_mask("□", _PROOF)
+    return not any(
+        letter.isalnum() and np.array_equal(text_mask(letter, _PROOF), box) for letter in {*text} if letter > "ÿ"
+    )
+
+
 def wrap(text: str, pixels: int, width: int, *, lines: int = _LINES) -> list[str]:
-    """Return a text in lines no wider than ``width`` pixels, the last one cut with an ellipsis where there are more."""
+    """Return a text in lines no wider than ``width`` pixels, the last one cut with an ellipsis where there are more.
+
+    A word that is wider is broken between letters.
+    """
     done: list[str] = []
     words = text.split()
     while words:
-        taken = 1
-        while taken < len(words) and _fits(" ".join(words[: taken + 1]), pixels, width):
-            taken += 1
-        last = len(done) == lines - 1
-        done.append(shorten(" ".join(words if last else words[:taken]), pixels, width))
-        if last:
-            break
+        if len(done) == lines - 1:
+            return [*done, shorten(" ".join(words), pixels, width)]
+        taken = _most(" ".join, words, pixels, width)
+        line = " ".join(words[:taken])
         words = words[taken:]
+        if not _fits(line, pixels, width):  # one word
+            end = _most(str, line, pixels, width)
+            line, words = line[:end], [*filter(None, [line[end:]]), *words]
+        done.append(line)
     return done
+
+
+def _most(join: Callable[[Any], str], parts: Sequence[str], pixels: int, width: int) -> int:
+    """Return how many first parts fit into a line together, 1 at least."""
+    taken = 1
+    while taken < len(parts) and _fits(join(parts[: taken + 1]), pixels, width):
+        taken += 1
+    return taken
 
 
 def _fits(text: str, pixels: int, width: int) -> bool:

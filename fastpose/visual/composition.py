@@ -16,6 +16,7 @@ HEIGHT = 256
 
 _DIMMED = 0.35  # of the light of a photograph is left, and a quarter of its colours
 _HEADING = 20
+_NOTE = 14
 
 
 def dimmed(image: Any) -> Image:
@@ -34,7 +35,9 @@ def on_photograph(image: Any, keypoints: Any, visibility: Any | None, *, dim: bo
     return pose_picture(keypoints, visibility, ground.shape[:2], image=ground)
 
 
-def sheet(caption: str, rows: Sequence[Sequence[Any]], titles: Sequence[str], labels: Sequence[str]) -> Image:
+def sheet(
+    caption: str, rows: Sequence[Sequence[Any]], titles: Sequence[str], labels: Sequence[str], *, note: str = ""
+) -> Image:
     """Lay out rows of panels under their titles, the caption above all.
 
     Args:
@@ -42,21 +45,25 @@ def sheet(caption: str, rows: Sequence[Sequence[Any]], titles: Sequence[str], la
         rows: each as many RGB uint8 (H, W, 3) images, of any sizes, as there are titles.
         titles: of the panels.
         labels: a line below each row.
+        note: a smaller line below the caption.
 
     Returns:
         RGB uint8; panels are `HEIGHT` pixels high.
     """
-    body = panels([[_to_height(picture) for picture in row] for row in rows], titles, captions=labels, least=HEIGHT)
+    body = panels([[panel(picture) for picture in row] for row in rows], titles, captions=labels, least=HEIGHT)
     lines = wrap(caption, _HEADING, round(0.85 * body.shape[1]) - _HEADING, lines=3)  # bold letters are wider
     step = round(1.4 * _HEADING)
-    head = np.full((step * len(lines) + _HEADING // 2, body.shape[1], 3), 255, np.uint8)
+    height = step * (len(lines) + bool(note)) + _HEADING // 2
+    head = np.full((height, body.shape[1], 3), 255, np.uint8)
     for index, line in enumerate(lines):
         put_text(head, line, _HEADING // 2, step * (index + 1), _HEADING, INK, bold=True)
+    if note:
+        put_text(head, note, _HEADING // 2, step * (len(lines) + 1), _NOTE, INK)
     return np.concatenate([head, body])
 
 
-def _to_height(picture: Any) -> Image:
-    """Return a picture made smaller to the height of a panel; one that is smaller stays."""
+def panel(picture: Any) -> Image:
+    """Return a picture, RGB uint8 (H, W, 3), made smaller to the height of a panel; one that is smaller stays."""
     image = as_image("rows", picture)
     if image.shape[0] <= HEIGHT:
         return image

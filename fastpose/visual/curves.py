@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastpose.visual import _plots
 from fastpose.visual._canvas import as_array
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
@@ -23,7 +24,6 @@ _LOSSES = ("pose", "real", "fake", "adversarial", "measure", "generator", "discr
 # The single letters are those of l1, d_a, d_real, p4: digits do not count as part of a word.
 _LOSS_WORDS = {"loss", "mse", "error", "penalty", "gan", "cgan", "percep", "l", "d", "p", *_LOSSES}
 _SCORE_WORDS = {"pck", "pckh", "accuracy", "auc", "oks", "ap", "ssim", "psnr", "lpips"}
-_DPI = 130
 
 
 def plot_curves(
@@ -58,7 +58,7 @@ def plot_curves(
     x = _axis(every, x)
     names = _columns(every, columns, x)
     panels = {name: [name] for name in names} if len(runs) > 1 else _group(names, every)
-    figure, axes = _panels(len(panels), title)
+    figure, axes = _plots.panels(len(panels), title)
     for axis, (panel, members) in zip(axes, panels.items(), strict=True):
         lines = [
             (label if len(runs) > 1 else _short(name, panel), *series(rows, x, name))
@@ -66,8 +66,8 @@ def plot_curves(
             for name in members
         ]
         _draw_lines(axis, lines, logarithmic=_is_loss(panel) or any(map(_is_loss, members)))
-        _dress(axis, panel, x, legend=len(lines) > 1)
-    return _write(figure, out_path)
+        _plots.dress(axis, panel, x, legend=len(lines) > 1)
+    return _plots.save(figure, out_path)
 
 
 def plot_pck_curve(
@@ -91,7 +91,7 @@ def plot_pck_curve(
     """
     if not curves:
         raise ValueError("curves: expected at least one curve, got none")
-    figure, (axis,) = _panels(1, "")
+    figure, (axis,) = _plots.panels(1, "")
     for index, (label, pair) in enumerate(curves.items()):
         thresholds, values = (as_array(part).astype(np.float64) for part in pair)
         if thresholds.shape != values.shape or thresholds.ndim != 1 or not len(values):
@@ -103,8 +103,8 @@ def plot_pck_curve(
         axis.axvline(mark, color="#6b7280", lw=1, ls=(0, (4, 3)))
     axis.set_ylim(0, 100)
     axis.set_ylabel("correct joints, %")
-    _dress(axis, title, xlabel, legend=True)
-    return _write(figure, out_path)
+    _plots.dress(axis, title, xlabel, legend=True)
+    return _plots.save(figure, out_path)
 
 
 def plot_comparison(
@@ -122,7 +122,7 @@ def plot_comparison(
     Returns:
         ``out_path``.
     """
-    figure, (axis,) = _panels(1, "")
+    figure, (axis,) = _plots.panels(1, "")
     for index, (label, runs) in enumerate(groups.items()):
         loaded = [read_rows(run) for run in runs]
         x = _axis([row for rows in loaded for row in rows], x)
@@ -136,8 +136,8 @@ def plot_comparison(
         axis.plot(at, mean, color=colour, lw=2, marker="o" if len(at) < 30 else "", ms=4, label=name)
         axis.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.18, lw=0)
     axis.set_ylabel(column)
-    _dress(axis, title or f"{column}: mean and range over seeds", x or "", legend=True)
-    return _write(figure, out_path)
+    _plots.dress(axis, title or f"{column}: mean and range over seeds", x or "", legend=True)
+    return _plots.save(figure, out_path)
 
 
 def read_rows(run: Run) -> list[dict[str, Any]]:
@@ -232,21 +232,6 @@ def _short(name: str, panel: str) -> str:
     return name.removeprefix(panel + "/")
 
 
-def _panels(count: int, title: str) -> tuple[Any, list[Any]]:
-    """Return a figure and ``count`` axes, at most three in a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = 1 if count == 1 else 2 if count in (2, 4) else 3
-    rows = math.ceil(count / columns)
-    width = 6.4 if count == 1 else 4.6 * columns
-    figure = Figure(figsize=(width, (4.0 if count == 1 else 3.2) * rows), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-
-
 def _draw_lines(axis: Any, lines: Sequence[tuple[str, np.ndarray, np.ndarray]], *, logarithmic: bool) -> None:
     """Draw the series of a panel; long noisy ones faint, with their running mean on top."""
     for index, (label, at, values) in enumerate(lines):
@@ -275,25 +260,3 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     index = np.arange(len(values))
     low, high = np.maximum(index - width, 0), np.minimum(index + width + 1, len(values))
     return (total[high] - total[low]) / (high - low)
-
-
-def _dress(axis: Any, title: str, xlabel: str, *, legend: bool) -> None:
-    """Give a panel its texts, a light grid and no box."""
-    axis.set_title(title, fontsize=10.5, fontweight="bold", loc="left", color="#22262c")
-    axis.set_xlabel(xlabel, fontsize=9, color="#4b5563")
-    axis.yaxis.label.set(fontsize=9, color="#4b5563")
-    axis.tick_params(labelsize=8.5, colors="#4b5563", length=3)
-    axis.grid(True, color="#e5e7eb", lw=0.8)
-    axis.set_axisbelow(True)
-    for name, spine in axis.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color("#9ca3af")
-    if legend:
-        axis.legend(fontsize=8.5, frameon=True, framealpha=0.85, edgecolor="none", loc="best")
-
-
-def _write(figure: Any, out_path: str | Path) -> Path:
-    path = Path(out_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})
-    return path

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastpose._files import publish
 from fastpose.visual._canvas import INK, WHITE, Colour, Image, as_image, fit, put_text, shorten, text_mask
 
 
@@ -77,6 +78,7 @@ def save_image(path: str | Path, rgb: Any) -> Path:
 
     Raises:
         ValueError: the suffix is none of .png, .jpg, .jpeg.
+        OSError: the disk refused; the message names the file, of which nothing or the old content is there.
     """
     import cv2
 
@@ -89,5 +91,5 @@ def save_image(path: str | Path, rgb: Any) -> Path:
     if not done:
         raise ValueError(f"{path}: OpenCV could not encode an image of shape {bgr.shape}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())  # cv2.imwrite fails in silence and on Unicode paths
+    publish(path, data.tobytes())  # cv2.imwrite fails in silence and on Unicode paths
     return path

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpose.visual import curves
+from fastpose.visual import _plots, curves
 from fastpose.visual._canvas import Image, as_array
 
 
@@ -30,7 +30,7 @@ def histogram(samples: Mapping[str, Any], *, title: str = "", xlabel: str = "dis
     if bins < 1:
         raise ValueError(f"bins: expected 1 or more, got {bins}")
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
-    figure, (axis,) = curves._panels(1, "")
+    figure, (axis,) = _plots.panels(1, "")
     for index, (label, sample) in enumerate(values.items()):
         colour = curves.COLOURS[index % len(curves.COLOURS)]
         share = np.full(len(sample), 100 / len(sample))
@@ -39,7 +39,7 @@ def histogram(samples: Mapping[str, Any], *, title: str = "", xlabel: str = "dis
         axis.hist(sample, edges, weights=share, color=colour, histtype="step", lw=1.6, label=name)
         axis.axvline(sample.mean(), color=colour, lw=1, ls=(0, (4, 3)))
     axis.set_ylabel("share, %")
-    curves._dress(axis, title, xlabel, legend=True)
+    _plots.dress(axis, title, xlabel, legend=True)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3].copy()
 

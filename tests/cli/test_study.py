@@ -7,6 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from drawing_weights import save
+
+from fastpose.data import text as text_encoders
 
 
 def folder(path, count, first=0, size=(24, 16)):
@@ -62,7 +65,6 @@ def test_no_page_and_no_key_is_overwritten(run, sets, tmp_path, there):
 
 
 def test_one_picture_at_a_time_is_decoded(run, sets, tmp_path, monkeypatch):
-    import gc
     import weakref
 
     from fastpose.data import images
@@ -74,7 +76,6 @@ def test_one_picture_at_a_time_is_decoded(run, sets, tmp_path, monkeypatch):
 
     def counting(path, **options):
         picture = real(path, **options).view(Counted)
-        gc.collect()
         alive.append(weakref.ref(picture))
         most.append(sum(one() is not None for one in alive))
         return picture
@@ -152,6 +153,22 @@ def test_make_caption_writes_a_page(run, tmp_path):
     assert [row["caption"] for row in kept] == [row["caption"] for row in rows]
     code, _, err = run("study", "make-caption", "--items", "items.json", "-o", "d.html")
     assert (code, "questions: expected 1 to 3" in err) == (2, True)
+
+
+def test_caption_items_are_what_make_caption_reads(run, tmp_path):
+    encoder = text_encoders.create("sample")
+    weights = save(tmp_path, "caption/tiny", f"text.size={encoder.size}", f"text.fingerprint={encoder.fingerprint}")
+    words = ("--weights", weights, "--count", 3, "--seed", 2)
+    code, out, err = run("study", "caption-items", *words, "--encoder", "sample", "data.name=sample", "-o", "set")
+    assert (code, err) == (0, "")
+    command = out.splitlines()[-1].removeprefix("next: fastpose ")
+    assert run(*command.split())[0] == 0
+    kept = json.loads((tmp_path / "study.key.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "set" / "items.json").read_text())
+    assert [(row["caption"], row["right"]) for row in kept] == [(row["caption"], row["right"]) for row in rows]
+    code, _, err = run("study", "caption-items", *words, "-o", "set")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "out: expected a new or an empty folder, set has files in it" in err
 
 
 @pytest.mark.parametrize(

@@ -284,4 +284,4 @@ def test_the_published_annotations(shared, tmp_path):
     assert len(both) == 953 + 1294
     assert set(both.count.tolist()) <= {4, 5, 6, 7}  # some photographs have one caption twice
     single = read_coco(tmp_path, "val", annotations=("", names[-1]), persons="single", captioned=True)
-    assert len(single) == 115 + 1294
+    assert len(single) == 115 + 1294  # listed alone; the second file lists one person of each photograph by design

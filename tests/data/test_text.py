@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 
@@ -52,6 +53,7 @@ def rewritten(path, **changes):
         ("minilmm", ValueError, "unknown encoder 'minilmm'; did you mean 'minilm'"),
         ("wiki.txt", ValueError, "unknown encoder 'wiki.txt'; expected minilm"),
         ("wiki.en.vec", FileNotFoundError, "wiki.en.vec: no such file; pass minilm"),
+        ("w" * 300 + ".vec", FileNotFoundError, "www.vec: no such file; pass minilm"),
         (7, TypeError, "text.encoder: expected a name or a path as text, got int"),
     ],
 )
@@ -79,6 +81,23 @@ def test_vectors_are_looked_up_whatever_case_and_spaces(saved):
     assert (encoder.name, encoder.size, encoder.fingerprint) == ("letters", 3, "0123456789abcdef")
     assert encoder.captions == ("a bc", "cab, 日本", "bb")
     assert encoder(["BB", " a bc\n", "Cab, 日本", "bb"]).tolist() == [[0, 2, 0], [1, 1, 1], [1, 1, 1], [0, 2, 0]]
+
+
+def test_spaces_that_encoders_take_for_letters_stay_letters(tmp_path):
+    encoder = text.create(str(vector_files.write_vec(tmp_path / "a.vec")))
+    said = ["a man", "the a\u00a0man", "the  A\tman"]
+    text.save_vectors(tmp_path / "a.npz", encoder, said, dtype="float32")
+    assert np.array_equal(text.create(str(tmp_path / "a.npz"))(said), encoder(said))
+
+
+def test_an_encoder_that_tells_case_apart_has_no_file_in_its_place(tmp_path):
+    path = str(vector_files.write_vec(tmp_path / "a.vec", ("man", "Man")))
+    with pytest.raises(ValueError, match=r"expected one that does not tell case apart.* got a\.vec with lower=False"):
+        text.save_vectors(tmp_path / "a.npz", text.create(path, lower=False), ["Man", "man"])
+    assert not (tmp_path / "a.npz").exists()
+    text.save_vectors(tmp_path / "a.npz", text.create(path), ["Man", "man"])
+    stored, made = (text.create(str(tmp_path / name))(["Man", "man"]) for name in ("a.npz", "a.vec"))
+    assert np.abs(stored - made).max() < 1e-3
 
 
 def test_an_unknown_caption_is_quoted(saved):
@@ -128,9 +147,21 @@ def test_mistakes_of_saving(tmp_path, name, captions, dtype, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(OSError, match=r"a.npz: could not be written \(No such file or directory\); name another file"):
-        text.save_vectors(tmp_path / "none" / "a.npz", Letters(), ["a"])
+def test_a_folder_that_takes_no_file_is_told_before_the_work(tmp_path):
+    told = []
+    with pytest.raises(OSError, match=r"a.npz: the folder .*none is not there or takes no files; name another file"):
+        text.save_vectors(tmp_path / "none" / "a.npz", Letters(), ["a"], report=told.append)
+    assert told == []
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(file, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match=r"a.npz: could not be written \(No space left on device\); name another file"):
+        text.save_vectors(tmp_path / "a.npz", Letters(), ["a"])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         ({"ends": np.array([4, 15, 99])}, "ends: expected to rise to"),
         ({"captions": np.full(18, 0xFF, np.uint8), "ends": np.array([4, 9, 18])}, "captions: expected UTF-8"),
         ({"captions": np.zeros((1, 3), np.uint8)}, "captions: expected UTF-8 as uint8"),
-        ({"captions": np.array(["a"], object)}, "not a readable .npz file"),
+        ({"captions": np.array(["a"], object)}, r"not a readable .npz file \(its captions are Python objects\); make"),
         ({"encoder": np.array(3)}, "encoder: expected one text"),
         ({"encoder": np.array("a\nb")}, "encoder: expected a short name"),
         ({"fingerprint": np.array("xyz")}, "fingerprint: expected 16 hexadecimal digits, found 'xyz'"),
@@ -173,6 +204,12 @@ def test_one_array_is_no_archive(tmp_path):
         text.create(str((tmp_path / "a.npy").rename(tmp_path / "a.npz")))
 
 
+def test_a_text_is_no_archive(tmp_path):
+    (tmp_path / "a.npz").write_text("hello", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.npz: not a readable .npz file \(is no archive\); make it with fastpose"):
+        text.create(str(tmp_path / "a.npz"))
+
+
 def test_damage_anywhere_is_one_sentence(saved):
     whole, random = saved.read_bytes(), np.random.default_rng(0)
     broken = [whole[:length] for length in range(0, len(whole), 61)]
@@ -186,6 +223,7 @@ def test_damage_anywhere_is_one_sentence(saved):
         said = outcome(saved, ["bb"])
         assert said == "(1, 3)" or said.startswith((str(saved), "text.encoder: "))
         assert "\n" not in said
+        assert "pickle" not in said  # NumPy's advice to trust the file
 
 
 def test_a_header_that_announces_terabytes(saved):

@@ -65,11 +65,15 @@ def test_lower_case_is_an_option_and_part_of_the_fingerprint(tmp_path):
     assert lower.name == "a.bin"
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("header", [True, False])
-def test_text_is_read_with_and_without_its_first_line(tmp_path, header):
-    encoder = text.create(str(write_vec(tmp_path / "a.vec", header=header)))
+def test_text_is_read_with_and_without_its_first_line_and_byte_order_mark(tmp_path, header, mark):
+    path = write_vec(tmp_path / "a.vec", header=header)
+    path.write_bytes(mark + path.read_bytes())
+    encoder = text.create(str(path))
     rows = matrix(len(WORDS), 4)
     assert encoder.size == 4
+    assert np.array_equal(encoder.word_vector("</s>"), rows[0])
     assert np.array_equal(encoder.word_vector("日本"), rows[5])
     assert encoder.word_vector("mann") is None
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -123,7 +127,11 @@ def test_words_of_one_sum_are_told_apart(tmp_path):
         ("2 1\na 1\n" + "x" * (1 << 20), "found one of over a megabyte"),
         ("1 99999999999\n" + "a 1\n", "expected lines of a word and its numbers"),
         ("2 2\nb 1 2\na 1\n", "'a': expected 2 numbers, found others"),
-        ("1 2\na 1 x\n", "'a': expected 2 numbers, found others"),
+        ("2 2\nb 1 2\na 1 x\n", "'a': expected 2 numbers, found others"),
+        ("1 2\na 1 x\n", "expected lines of a word and its numbers"),
+        ("1 2\na 1 2 3\n", "expected lines of a word and its numbers"),
+        ("x 4\na 1 2 3 4\n", "expected lines of a word and its numbers"),
+        ("b 1 2\na 1\n", "expected lines of a word and its numbers"),
         ("1 2\na 1 nan\n", "the vector of 'a' is not finite"),
         ("1 2\na 1 1e99\n", "the vector of 'a' is not finite"),
     ],

@@ -67,6 +67,22 @@ def test_candidates_are_the_own_caption_and_different_ones_of_other_photographs(
     assert not torch.equal(rows, retrieval.candidates(images, true, shown, number=5, seed=2))
 
 
+def test_the_words_of_the_own_photograph_are_no_wrong_choice():
+    shown = np.repeat([1, 2, 3, 4], 2)
+    texts = ["A cat", "a dog", "A bird", "a CAT", "a fish", "a dog", "a bird", "an owl"]
+    given = (np.ones(40, int), np.zeros(40, int), shown)
+    rows = retrieval.candidates(*given, texts=texts, number=5)
+    assert {tuple(sorted(row)) for row in rows[:, 1:].tolist()} == {(2, 4, 6, 7)}
+    fewer = retrieval.candidates(*given, texts=texts, number=3)[:, 1:]
+    assert set(fewer.flatten().tolist()) == {2, 4, 6, 7}
+    differ = [f"{place}" for place in range(8)]
+    assert torch.equal(retrieval.candidates(*given, texts=differ, number=5), retrieval.candidates(*given, number=5))
+    with pytest.raises(ValueError, match=r"number: expected at most 5, as so many captions .* in other words"):
+        retrieval.candidates(*given, texts=texts, number=6)
+    with pytest.raises(ValueError, match="texts: expected 8 captions as caption_images has, got 3"):
+        retrieval.candidates(*given, texts=texts[:3])
+
+
 def test_every_other_caption_is_drawn_as_often():
     shown = np.arange(12) // 2
     rows = retrieval.candidates(np.zeros(2000, int), np.zeros(2000, int), shown, number=3)

@@ -55,6 +55,11 @@ def test_pairs_are_what_they_are_called():
     assert not set(known.different.tolist()) & {0, 1, 3, 6, 9}
 
 
+def test_what_can_be_drawn():
+    assert text_separation.separable(IMAGES)
+    assert not any(text_separation.separable(images) for images in (np.arange(5), np.ones(5, int), np.zeros(0, int)))
+
+
 def test_one_seed_one_draw():
     first, again, other = (text_separation.separation(noise(), IMAGES, pairs=50, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.same, again.same)

@@ -168,6 +168,15 @@ def test_by_heart_no_relation_and_one_distribution():
     assert values(two_sample.two_sample_accuracy(real, cells(300, 2)))["1-NN accuracy"] == pytest.approx(50, abs=6)
 
 
+def test_opposite_errors_cancel_and_the_sentence_says_so():
+    real = torch.tensor([0.0, 10, 20, 21]).view(4, 1, 1).expand(4, 17, 2)  # the last alone is nearer to a real one
+    fake = torch.tensor([0.2, 0.3, 0.4, 19.5]).view(4, 1, 1).expand(4, 17, 2)  # close together, but for the last
+    found = two_sample.two_sample_accuracy(real, fake)
+    assert values(found) == {"1-NN accuracy": 50, "1-NN real": 25, "1-NN generated": 75, "1-NN off 50 %": 0}
+    assert all("of 4 real and as many generated poses" in result.protocol for result in found)
+    assert "opposite errors cancel" in found[-1].protocol
+
+
 def test_duplicates_are_ties_and_so_mistakes():
     twice = cells(20, 1).repeat(2, 1, 1)
     assert values(two_sample.two_sample_accuracy(twice, twice))["1-NN accuracy"] == 0

@@ -139,6 +139,21 @@ def test_first_weights_are_the_published_ones(name, init):
             assert 0.01 < module.bias.std() < 0.03
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "inputs", "part"),
+    [
+        (D, "downs.0.0.weight", 64 * 16, 1),  # as wide as He et al. ask
+        (G, "ups.0.0.weight", 64 * 4, 1 / 2),  # a stride of 2: an output sees 4 of the kernel's 16 places
+        (G, "first.0.weight", 128, 1 / 4),  # from 1 x 1: one of them
+    ],
+)
+def test_scaled_first_weights_are_what_the_docstring_says(name, key, inputs, part):
+    torch.manual_seed(0)
+    weight = models.create(name, widths=(64, 64, 64, 32), init="scaled").state_dict()[key]
+    asked = (2 / (1 + 0.2**2) / inputs) ** 0.5
+    assert weight.std().item() == pytest.approx(part * asked, rel=0.05)
+
+
 @pytest.mark.parametrize("options", [{}, CAPTIONED, ATTENDING], ids=str)
 @pytest.mark.parametrize("name", [SMALL_G, SMALL_D])
 def test_one_sample_alone_is_what_it_is_in_a_batch_and_no_parameter_is_idle(name, options):
@@ -286,7 +301,7 @@ def test_a_warm_start_that_does_not_fit_changes_nothing():
         (G, {"compress": -1}, "compress: expected at least 1, got -1"),
         (G, {"text_size": 0}, "text_size: expected at least 1, got 0"),
         (D, {"keypoints": 0}, "keypoints: expected at least 1, got 0"),
-        (G, {"init": "thesis"}, "init: expected one of paper, released, got 'thesis'"),
+        (G, {"init": "thesis"}, "init: expected one of paper, released, scaled, got 'thesis'"),
         (D, {"init": "release"}, "init: .*did you mean 'released'"),
         (G, {"condition": True}, "unknown option of caption.generator: 'condition'; did you mean 'conditional'"),
     ],

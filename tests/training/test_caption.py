@@ -15,6 +15,7 @@ from fastpose import models, ops
 from fastpose.training import caption, caption_data
 from fastpose.training import config as configuration
 
+KINDS = ["gan", "wgan", "wgan-gp", "wgan-lp"]
 CONDITIONS = ["model.conditional=no", "model.conditional=yes"]
 COUNT = 2
 STEPS = 3  # with two updates of the critic to one of the generator
@@ -63,7 +64,7 @@ class ByHand:
         self.optimizers = {name: self.optimizer(name) for name in self.networks}
         self.table: Tensor | None = None
         if trainer.encoder is not None:
-            texts = caption_data.train_dataset(self.config.data, 0, True).source.captions
+            texts = caption_data.source(self.config.data, "train", captioned=True).captions
             self.table = 30 * torch.from_numpy(trainer.encoder(texts)).double()
 
     def optimizer(self, name: str) -> torch.optim.Optimizer:
@@ -114,8 +115,7 @@ class ByHand:
         if settings.algorithm != "gan":
             wrong = alpha * (scores["wrong"] - scores["real"]) if "wrong" in scores else 0
             return (scores["fake"] - scores["real"] + wrong).mean()
-        if not self.config.discriminator.sigmoid:
-            scores = {name: value.sigmoid() for name, value in scores.items()}
+        scores = {name: value.sigmoid() for name, value in scores.items()}
         right, fake = scores["real"].log(), (1 - scores["fake"]).log()
         if "wrong" not in scores:
             return -(right + fake).mean()
@@ -143,9 +143,8 @@ class ByHand:
             first = h["caption"] if settings.generator_captions == "batch" else h["fresh"]
             wanted = [(first,), (settings.beta * h["first"] + (1 - settings.beta) * h["second"],)]
         scores = [self.critic(self.generator(self.noise(), *text), *text) for text in wanted]
-        if settings.algorithm == "gan" and not self.config.discriminator.sigmoid:
-            scores = [score.sigmoid() for score in scores]
-        loss = -sum((score.log() if settings.algorithm == "gan" else score).mean() for score in scores)
+        gan = settings.algorithm == "gan"
+        loss = -sum((score.sigmoid().log() if gan else score).mean() for score in scores)
         self.descend("generator", loss)
         return loss.item()
 
@@ -159,7 +158,6 @@ CLIPPED = (
 )
 ALGORITHMS = {
     "1: gan": ("model.conditional=no", *GAN),
-    "1: gan, logits": ("model.conditional=no", "discriminator.sigmoid=no", *GAN),
     "2: wgan": ("model.conditional=no", *CLIPPED),
     "3: wgan-gp": ("model.conditional=no", "loss.algorithm=wgan-gp", "loss.penalty=10"),
     "3: wgan-lp": ("model.conditional=no", "loss.penalty=10"),
@@ -229,17 +227,32 @@ def test_the_generators_turn_is_counted_in_updates_of_the_critic() -> None:
     assert update.order == [critic, critic, generator]
 
 
+@torch.no_grad()
+def spoil(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.fill_(float("nan"))
+
+
+@pytest.mark.parametrize("algorithm", KINDS)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_poses_that_are_not_finite_skip_every_update(algorithm: str, condition: str) -> None:
+    trainer = trainer_for(f"loss.algorithm={algorithm}", condition, "loss.critic_steps=1")
+    spoil(trainer.networks["generator"])
+    before = weights(trainer.networks["discriminator"])
+    update = update_for(trainer)
+    trainer.step(batch_for(trainer), update)
+    assert update.disturbed
+    assert update.skipped == {"generator": 1, "discriminator": 1}
+    assert torch.equal(weights(trainer.networks["discriminator"]), before)
+
+
 def test_the_critic_is_clipped_after_its_update_and_not_after_one_that_was_skipped() -> None:
     trainer = trainer_for("model.conditional=no", *CLIPPED)
     largest = lambda: float(weights(trainer.networks["discriminator"]).abs().max())  # noqa: E731
     before = largest()
-    update = update_for(trainer)
     assert before > 0.5  # a weight of batch norm
-    with torch.no_grad():
-        for parameter in trainer.networks["generator"].parameters():
-            parameter.fill_(float("nan"))
-    trainer.step(batch_for(trainer), update)
-    assert update.disturbed
+    spoil(trainer.networks["generator"])
+    trainer.step(batch_for(trainer), update_for(trainer))
     assert largest() == before
     trainer = trainer_for("model.conditional=no", *CLIPPED)
     trainer.step(batch_for(trainer), update_for(trainer))
@@ -256,7 +269,7 @@ def test_noise_and_places_of_the_penalty_come_from_the_processs_own_stream() -> 
     assert not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("algorithm", ["gan", "wgan", "wgan-gp", "wgan-lp"])
+@pytest.mark.parametrize("algorithm", KINDS)
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_sixteen_bits_train(algorithm: str, condition: str) -> None:
     trainer = trainer_for(f"loss.algorithm={algorithm}", condition, dtype=torch.float32)
@@ -266,6 +279,21 @@ def test_sixteen_bits_train(algorithm: str, condition: str) -> None:
         assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in logged.values())
     assert not update.disturbed
     assert "generator" in logged
+
+
+def test_a_very_sure_critic_of_a_gan_learns_in_sixteen_bits() -> None:
+    """Scores far beyond what a probability in bfloat16 tells from 1: made poses cost their logit, with a gradient."""
+    trainer = trainer_for("loss.algorithm=gan", "model.conditional=no", dtype=torch.float32)
+    critic = trainer.networks["discriminator"]
+    real = caption_data.maps(*(batch_for(trainer, dtype=torch.float32)[name] for name in ("keypoints", "visibility")))
+    with torch.no_grad():
+        critic.last[0].weight.mul_(12 / critic(real)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = caption.critic_terms(critic, real, real[:1], None, trainer.config)
+    assert float(terms["fake"].detach()) == pytest.approx(12, rel=0.05)
+    terms["fake"].backward()
+    last = critic.last[0].weight
+    assert float((last.grad * last.detach()).sum()) == pytest.approx(12, rel=0.05)
 
 
 def test_no_gradient_is_left_behind() -> None:
@@ -315,6 +343,19 @@ def test_validation_losses_are_means_over_poses_in_evaluation_mode(overrides: tu
     assert results[0].value == pytest.approx(critic_loss, rel=1e-5, abs=1e-6)
     assert results[1].value == pytest.approx(generator_loss, rel=1e-5, abs=1e-6)
     assert ("without the gradient penalty" in results[0].protocol) == (not overrides)
+    assert ("batch norm of the critic with the statistics of" in results[1].protocol) == bool(overrides)
+    assert "averaged" not in results[0].protocol + results[1].protocol
+
+
+def test_losses_of_averaged_weights_are_named_so() -> None:
+    trainer = trainer_for("run.ema=0.9", dtype=torch.float32)
+    results = trainer._losses(trainer.networks["generator"], Loader(trainer.validation_dataset()))
+    assert all("of the averaged generator (run.ema)" in result.protocol for result in results)
+
+
+def test_a_monitor_that_is_not_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"test\.monitor: 'R-precision@1 of 10' needs captions, and model"):
+        trainer_for("model.conditional=no", "test.monitor=R-precision@1 of 10")
 
 
 @torch.no_grad()
@@ -325,9 +366,9 @@ def by_hand(trainer: Any, loader: Loader, generator: nn.Module, critic: nn.Modul
     for batch in loader:
         x, count = caption_data.maps(batch["keypoints"], batch["visibility"]), len(batch["index"])
         if trainer.encoder is None:
-            right, fake = critic(x), critic(generator(draw(count)))
+            right, fake = critic(x).sigmoid(), critic(generator(draw(count))).sigmoid()
             totals[0] -= (right.log() + (1 - fake).log()).sum().item()
-            totals[1] -= critic(generator(draw(count))).log().sum().item()
+            totals[1] -= critic(generator(draw(count))).sigmoid().log().sum().item()
             continue
         table = 30 * torch.from_numpy(trainer.encoder(loader.dataset.source.captions))
         h, wrong, first, second = (table[batch[name]] for name in ("caption", "mismatched", "first", "second"))
@@ -348,9 +389,7 @@ def test_networks_are_built_as_the_configuration_says() -> None:
     )
     critic = trainer.networks["discriminator"]
     assert sum(isinstance(module, nn.BatchNorm2d) for module in critic.modules()) == 5
-    assert any(isinstance(module, nn.Sigmoid) for module in critic.modules())
-    plain = trainer_for("discriminator.sigmoid=no", *GAN).networks["discriminator"]
-    assert not any(isinstance(module, nn.Sigmoid) for module in plain.modules())
+    assert not any(isinstance(module, nn.Sigmoid) for module in critic.modules())
     assert trainer.networks["generator"].text_size == trainer.encoder.size == trainer.config.text.size
     assert trainer.schedulers == {}
 

@@ -24,7 +24,7 @@ SIZES = {
     "wgan-lp-full": (4_907_520, 3_144_320),
     "wgan-lp-random-init": (1_784_896, 837_760),
 }
-# algorithm, k, optimizer, rate, beta1, beta2, epochs (sections 4.1 and 4.3)
+# algorithm, k, optimizer, rate, beta1, beta2, epochs (sections 4.1 and 4.3, and an early released code)
 PUBLISHED = {
     "gan": ("gan", 1, "adam", 5e-4, 0.5, 0.999, 50),
     "wgan": ("wgan", 5, "rmsprop", 1e-4, None, None, 200),
@@ -32,6 +32,10 @@ PUBLISHED = {
     "wgan-gp-reduced": ("wgan-gp", 5, "adam", 1e-4, 0.0, 0.9, 200),
     "wgan-lp": ("wgan-lp", 5, "adam", 4e-4, 0.0, 0.9, 1000),
     "wgan-lp-full": ("wgan-lp", 5, "adam", 4e-4, 0.0, 0.9, 1000),
+    "gan-conditional": ("gan", 1, "adam", 5e-4, 0.5, 0.999, 400),
+    "gan-released": ("gan", 1, "adam", 1e-4, 0.5, 0.999, 50),
+    "wgan-released": ("wgan", 5, "adam", 1e-3, 0.0, 0.9, 200),
+    "wgan-gp-released": ("wgan-gp", 5, "adam", 4e-4, 0.0, 0.9, 200),
 }
 
 
@@ -81,9 +85,24 @@ def test_published_rates(name: str, values: tuple[Any, ...]) -> None:
         found = (config.loss.algorithm, config.loss.critic_steps, section.name, section.lr, *betas, config.run.epochs)
         assert found == values
     norm = "batch" if config.loss.algorithm in ("gan", "wgan") else "none"
-    assert (config.discriminator.norm, config.discriminator.sigmoid) == (norm, True)
-    penalty = {"wgan-gp": 10.0, "wgan-lp": 150.0}.get(config.loss.algorithm, config.loss.penalty)
+    assert config.discriminator.norm == norm
+    penalties = {"wgan-gp": 10.0, "wgan-lp": 150.0, "wgan-gp-released": 20.0}
+    penalty = penalties.get(name, penalties.get(config.loss.algorithm, config.loss.penalty))
     assert (config.loss.penalty, config.loss.clip, config.loss.penalty_norm) == (penalty, 0.01, "separate")
+    released = name.endswith("-released")
+    assert (config.model.init, config.data.augment_validation) == ("released" if released else "paper", released)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("caption/gan", "caption/wgan"))])
+def test_losses_come_after_each_epoch_and_the_thesis_scores_are_of_all_poses(name: str) -> None:
+    recipe, final = training.load_recipe(name), name.startswith("caption/wgan-lp")
+    assert (recipe.config.test.samples, recipe.config.run.evaluate_every) == ((0, 10) if final else (2000, 1))
+    assert ("come every tenth epoch (ours)" in recipe.description) == final
+
+
+def test_those_listed_alone_may_not_be_alone() -> None:
+    assert config_of("coco-small-conditional").data.persons == "single"
+    assert "others may be there" in training.load_recipe("caption/coco-small-conditional").description
 
 
 def test_the_thesis_values_stand_beside() -> None:
@@ -113,7 +132,8 @@ def test_the_defaults_are_the_final_model() -> None:
     found = configuration.differences(
         configuration.to_dict(CaptionConfig()), configuration.to_dict(config_of("wgan-lp"))
     )
-    assert set(found) == {"data.persons", "run.evaluate_every", "run.checkpoint_every", "start.needed"}
+    own = {"data.persons", "run.evaluate_every", "run.checkpoint_every", "start.needed", "test.samples"}
+    assert set(found) == own
 
 
 def test_the_small_comparison_has_equal_budgets() -> None:

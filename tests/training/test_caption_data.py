@@ -20,60 +20,57 @@ def coco(tmp_path):
     return write(tmp_path, [person(image, image) for image in range(50, 55)], [caption(50, "x")], split="train")
 
 
-def _images(dataset):
-    return set(dataset.source.image_ids.tolist())
+def _images(poses):
+    return set(poses.image_ids.tolist())
 
 
 def test_published_splits(coco):
     config = CaptionDataConfig(root=str(coco))
-    assert len(caption_data.train_dataset(config, 0, captioned=False)) == 5
-    assert len(caption_data.validation_dataset(config, 0, captioned=False)) == 24
-    assert len(caption_data.train_dataset(config, 0, captioned=True)) == 1
-    assert len(caption_data.validation_dataset(config, 0, captioned=True)) == 19
+    assert [len(poses) for poses in caption_data.sources(config, captioned=False)] == [5, 24]
+    assert [len(poses) for poses in caption_data.sources(config, captioned=True)] == [1, 19]
     single = CaptionDataConfig(root=str(coco), persons="single", minimum_joints=9)
-    assert len(caption_data.validation_dataset(single, 0, captioned=False)) == 20
+    assert [len(poses) for poses in caption_data.sources(single, captioned=False)] == [5, 20]
 
 
 def test_what_is_held_out_is_not_trained_on_by_any_configuration(coco):
     config = CaptionDataConfig(root=str(coco), split="val", holdout=0.25)
-    train, held = (make(config, 0, False) for make in (caption_data.train_dataset, caption_data.validation_dataset))
+    train, held = caption_data.sources(config, captioned=False)
     assert not _images(train) & _images(held)
     assert len(_images(train) | _images(held)) == 22
-    alone = caption_data.validation_dataset(
-        CaptionDataConfig(root=str(coco), split="val", holdout=0.25, persons="single"), 0, True
-    )
+    single = CaptionDataConfig(root=str(coco), split="val", holdout=0.25, persons="single")
+    alone = caption_data.source(single, "validation", captioned=True)
     assert _images(alone) <= _images(held)  # the unconditional start of a conditional run has seen none of them
 
 
 def test_one_split_for_both_is_refused(coco):
     config = CaptionDataConfig(root=str(coco), split="val")
     with pytest.raises(ValueError, match=r"22 of the 22 .*choose another data\.split.* or pass data\.holdout"):
-        caption_data.train_dataset(config, 0, captioned=False)
+        caption_data.sources(config, captioned=False)
 
 
 def test_files_by_name(coco):
     write(coco, [person(300, 300)], name="more.json")
     config = CaptionDataConfig(root=str(coco), annotations=("", "annotations/more.json"))
-    assert len(caption_data.train_dataset(config, 0, captioned=False)) == 6
+    assert len(caption_data.source(config, "train", captioned=False)) == 6
     config = CaptionDataConfig(root=str(coco), validation_annotations=("annotations/more.json",))
-    assert len(caption_data.validation_dataset(config, 0, captioned=False)) == 1
+    assert len(caption_data.source(config, "validation", captioned=False)) == 1
 
 
 def test_validation_is_augmented_only_when_asked_for(coco):
+    poses = caption_data.source(CaptionDataConfig(root=str(coco)), "train", captioned=False)
     plain, turned = (
-        caption_data.validation_dataset(CaptionDataConfig(root=str(coco), augment_validation=asked), 0, False)
+        caption_data.validation_dataset(poses, CaptionDataConfig(augment_validation=asked), 0)
         for asked in (False, True)
     )
     assert torch.equal(plain[0]["keypoints"], plain[(1, 0)]["keypoints"])
     assert not torch.equal(turned[0]["keypoints"], plain[0]["keypoints"])
-    train = caption_data.train_dataset(CaptionDataConfig(root=str(coco), augment=False), 0, captioned=False)
+    train = caption_data.train_dataset(poses, CaptionDataConfig(augment=False), 0)
     assert torch.equal(train[0]["keypoints"], train[(1, 0)]["keypoints"])
 
 
 def test_the_sample_needs_nothing():
     config = CaptionDataConfig(name="sample")
-    assert len(caption_data.train_dataset(config, 0, captioned=True)) == 340
-    assert len(caption_data.validation_dataset(config, 0, captioned=False)) == 60
+    assert [len(poses) for poses in caption_data.sources(config, captioned=True)] == [340, 60]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +95,7 @@ def test_a_configuration_that_cannot_be(options, sentence):
 
 def test_coco_needs_a_root():
     with pytest.raises(ValueError, match=r"data\.root: data set 'coco' needs the folder"):
-        caption_data.train_dataset(CaptionDataConfig(), 0, captioned=False)
+        caption_data.source(CaptionDataConfig(), "train", captioned=False)
 
 
 def test_maps_are_bells_from_minus_one_to_one():

@@ -184,7 +184,9 @@ def test_weights_of_another_system_make_no_poses(tmp_path):
 
 
 def test_pictures_of_a_run_show_what_the_thesis_shows(generator, free):
-    dataset = caption_data.validation_dataset(generator.config.data, 0, True)
+    dataset = caption_data.validation_dataset(
+        caption_data.source(generator.config.data, "validation", True), generator.config.data, 0
+    )
     pictures = caption_pictures.samples(generator, dataset, captions=3)
     assert set(pictures) == {"captions", "noise", "between_captions"}
     others = caption_pictures.samples(free, dataset)

@@ -101,9 +101,11 @@ def test_interpolations_say_where_each_pose_lies(weights, tmp_path, kind):
     rows = json.loads(path.read_text())
     assert [row["at"] for row in rows[:5]] == [0, 0.25, 0.5, 0.75, 1]
     assert {row["interpolated"] for row in rows} == {kind}
+    assert {(row["spherical"], row["count"], row["fingerprint"]) for row in rows} == {(True, 5, Encoder().fingerprint)}
     first = [row["caption"] for row in rows[:5]]
     if kind == "noise":
         assert (len(rows), first) == (10, [TEXTS[0]] * 5)
+        assert "between" not in rows[0]
     else:
         assert (len(rows), first) == (10, [TEXTS[0], None, None, None, TEXTS[1]])
         assert rows[0]["between"] == TEXTS
@@ -120,6 +122,25 @@ def test_very_many_poses_are_all_in_the_file_and_some_in_the_picture(weights, tm
         training.generate(None, weights, TEXTS, count=60_000, encoder=Encoder(), out=tmp_path)
 
 
+def test_captions_without_letters_in_the_font_have_numbers_for_titles(weights, tmp_path):
+    texts = [TEXTS[0], "テニスをする人"]
+    with pytest.warns(
+        UserWarning, match="caption 'テニスをする人': the pictures' font has not all letters of it"
+    ) as told:
+        *_, path = training.generate(None, weights, texts, count=1, encoder=Encoder(), out=tmp_path)
+    assert len(told) == 1
+    rows = json.loads(path.read_text())
+    assert [(row["caption"], row.get("titles")) for row in rows] == [(texts[0], None), (texts[1], ["caption 2"])]
+    assert caption_prediction.titles(texts[:1] * 2) == {texts[0]: texts[0]}
+
+
+def test_an_encoder_file_of_the_weights_that_is_not_here_is_named(tmp_path):
+    weights = captioned(tmp_path, "text.encoder=enc/ok.vec")
+    sentence = r"enc/ok.vec: no such file here; .* \(fingerprint 0123456789abcdef\) as encoder \(--encoder FILE\)"
+    with pytest.raises(FileNotFoundError, match=sentence):
+        PoseGenerator.from_weights(weights)
+
+
 def test_captions_come_from_files_too(tmp_path):
     (tmp_path / "a.txt").write_text("\ufeffone  man\n\n  two men \n", encoding="utf-8")
     path = tmp_path / "a.txt"
@@ -128,6 +149,7 @@ def test_captions_come_from_files_too(tmp_path):
         *("one man", "two men") * 2,
     ]
     assert read_captions("a man reads notes.txt") == ["a man reads notes.txt"]
+    assert read_captions(["@@home a man reads", "@@ home"]) == ["@home a man reads", "@ home"]
     assert read_captions(None) == []
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\xd8")
@@ -136,6 +158,7 @@ def test_captions_come_from_files_too(tmp_path):
         ("none.txt", FileNotFoundError, "captions none.txt: no such file"),
         (tmp_path / "empty.txt", ValueError, "is empty; expected one caption per line"),
         (tmp_path / "binary.txt", ValueError, "expected UTF-8 text"),
+        (["@@"], ValueError, "caption: expected a text with a word in it, got '@@'"),
         ([" "], ValueError, "caption: expected a text with a word in it, got ' '"),
     ):
         with pytest.raises(error, match=sentence):
@@ -146,7 +169,9 @@ def test_any_caption_makes_a_file_name():
     assert file_name("../../A/b: C?") == "a-b-c"
     assert file_name("日本 の 猫") == "日本-の-猫"
     assert file_name("!?") == "poses"
-    assert len(file_name("word " * 100)) <= 60
+    assert len(file_name("word " * 100)) == 99  # no hyphen at its end
+    assert file_name("猫" * 100) == "猫" * 33  # three bytes each
+    assert file_name("𝔸b" * 60) == "𝔸b" * 20
 
 
 @pytest.mark.parametrize(
@@ -155,12 +180,17 @@ def test_any_caption_makes_a_file_name():
         ([], {}, "captions: the weights make poses from captions; name one, such as"),
         (TEXTS[:1], {"interpolate": "captions"}, "interpolate: expected two captions or more to go between, got 1"),
         (TEXTS, {"interpolate": "voice"}, "interpolate: expected one of noise, captions, got 'voice'"),
-        (TEXTS, {"interpolate": "noise", "count": 1}, "steps: expected a whole number of 2 or more, got 1"),
+        (TEXTS, {"interpolate": "noise", "count": 1}, "count: expected 2 poses or more with interpolate, the two ends"),
         (TEXTS, {"count": 0}, "count: expected a whole number of 1 or more, got 0"),
+        (TEXTS, {"seed": -1}, "seed: expected a whole number of 0 or more, got -1"),
         (TEXTS, {"overrides": ["text.scale=3"]}, r"text.scale: the training of .* fixed it"),
         (TEXTS, {"overrides": ["model.noise=3"]}, r"model.noise: the weights .* fix the network"),
         (TEXTS, {"encoder": "nowhere.vec"}, "text.encoder: nowhere.vec: no such file"),
-        (TEXTS, {"overrides": ["text.encoder=nowhere.bin"], "encoder": None}, "text.encoder: nowhere.bin: no such"),
+        (
+            TEXTS,
+            {"overrides": ["text.encoder=nowhere.bin"], "encoder": None},
+            r"nowhere.bin: no such file here; pass the one that .* with \(fingerprint 0123456789abcdef\) as encoder",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(weights, tmp_path, captions, options, sentence):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import caption_files
 import numpy as np
 import pytest
 import torch
+from toy_system import state_hash
 
 from fastpose import training
-from fastpose.data import text
+from fastpose.data import captions, text
 from fastpose.training import caption, checkpoint, outcome, resume_point, systems
 
-QUICK = ("test.samples=40", "test.r_precision=0", "run.evaluate_every=0")
+FEW = ("data.minimum_joints=17", "test.r_precision=0")  # 39 poses to train on
+QUICK = (*FEW, "run.evaluate_every=0")
+LONG = ("run.batch_size=13", "run.ema=0.9", "run.evaluate_every=1")  # three steps an epoch
 PLAIN = ("model.conditional=no", "text.encoder=")
 
 
@@ -35,8 +40,8 @@ def equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A conditional run of five updates of the critic, two of the generator."""
-    overrides = [*QUICK, "run.max_steps=5"]
+    """A conditional run of five updates of the critic, two of the generator; an epoch ends after the third."""
+    overrides = [*QUICK, *LONG, "run.max_steps=5"]
     return training.train("caption/tiny", overrides, out=tmp_path_factory.mktemp("whole"), progress=False)
 
 
@@ -56,14 +61,16 @@ def test_a_run_leaves_scores_losses_and_pictures(whole: Any) -> None:
     assert {path.stem for path in (whole.folder / "samples").glob("*.png")} >= {"captions", "nearest_distances"}
 
 
-def test_a_stop_between_two_turns_of_the_generator_leaves_no_trace(whole: Any, tmp_path: Path) -> None:
-    first = run(tmp_path, "run.max_steps=3")
-    assert first.step == 3
-    again = run(tmp_path, "run.max_steps=5", resume=first.folder)
-    found, expected = networks_of(again.folder), networks_of(whole.folder)
-    assert all(equal(found[name], expected[name]) for name in ("generator", "discriminator"))
+@pytest.mark.parametrize(("stop", "workers"), [(1, 1), (3, 0)])
+def test_a_stop_between_two_turns_of_the_generator_leaves_no_trace(
+    stop: int, workers: int, whole: Any, tmp_path: Path
+) -> None:
+    first = run(tmp_path, *LONG, f"run.max_steps={stop}", f"run.workers={workers}")
+    assert first.step == stop
+    again = run(tmp_path, *LONG, "run.max_steps=5", resume=first.folder)
     state = resume_point.load(again.folder / "state")[0]
     assert state["trainer"]["critic_updates"] == 5
+    assert state_hash(again.folder) == state_hash(whole.folder)
     assert (again.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
 
 
@@ -80,9 +87,16 @@ def test_weights_say_which_encoder_they_know(whole: Any, tmp_path: Path) -> None
     text.save_vectors(tmp_path / "other.npz", Other(encoder.size), ["a man", "a woman"])
     with pytest.raises(ValueError, match=f"fingerprint {encoder.fingerprint}, got .*other.*fingerprint"):
         training.evaluate("caption/tiny", weights, [f"text.encoder={tmp_path / 'other.npz'}"])
-    results = training.evaluate("caption/tiny", weights, list(QUICK[:2]))
+    results = training.evaluate("caption/tiny", weights, list(FEW))
     known = {result.name: result.value for result in whole.results}
     assert results[0].value == known[results[0].name]
+
+
+def test_poses_that_are_trained_on_judge_nothing(whole: Any) -> None:
+    with pytest.raises(ValueError, match=r"39 of the 39 photographs of the validation poses are in the training set"):
+        training.evaluate(
+            "caption/tiny", whole.folder / "weights/last.safetensors", [*FEW, "data.validation_split=train"]
+        )
 
 
 class Other:
@@ -119,6 +133,8 @@ def test_a_measured_fingerprint_that_is_none_is_refused(value: object, whole: An
 def test_a_conditional_model_begins_with_an_unconditional_run(plain: Any) -> None:
     config = training.load_recipe("caption/tiny", [f"start.run={plain.folder}"]).config
     trainer = caption.CaptionTrainer(config)
+    assert trainer.fresh == {}
+    trainer.begin()
     known = networks_of(plain.folder)
     for name, inside, dimension in (("generator", 8, 0), ("discriminator", 16, 1)):
         own = trainer.networks[name].state_dict()
@@ -128,8 +144,51 @@ def test_a_conditional_model_begins_with_an_unconditional_run(plain: Any) -> Non
             assert torch.equal(found, value)
         assert any(key.startswith("compress.") for key in trainer.fresh[name])
     random = caption.CaptionTrainer(training.load_recipe("caption/tiny").config)
+    random.begin()
     assert random.fresh == {}
     assert not equal(random.networks["generator"].state_dict(), trainer.networks["generator"].state_dict())
+
+
+def test_a_resume_needs_no_run_to_begin_with(plain: Any, tmp_path: Path) -> None:
+    lent = shutil.copytree(plain.folder, tmp_path / "lent")
+    start = (f"start.run={lent}", "start.needed=yes")
+    straight = run(tmp_path / "a", *start, "run.max_steps=3")
+    first = run(tmp_path / "b", *start, "run.max_steps=1")
+    shutil.rmtree(lent)
+    again = run(tmp_path / "b", "start.needed=yes", "run.max_steps=3", resume=first.folder)
+    assert state_hash(again.folder) == state_hash(straight.folder)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        run(tmp_path / "c", *start)
+
+
+def test_a_start_that_has_seen_the_validation_poses_is_refused(plain: Any, tmp_path: Path) -> None:
+    """Whatever the names of the data sets are: the sample's photographs are COCO's."""
+    seen, unseen = (int(captions.sample(split, minimum_joints=17).image_ids[0]) for split in ("train", "val"))
+    for image in (seen, unseen):
+        for split, number in (("train", 1), ("val", image)):
+            poses, sentences = [caption_files.person(number, number)], [caption_files.caption(number, "a man")]
+            caption_files.write(tmp_path, poses, sentences, split=split)
+        settings = (f"start.run={plain.folder}", "data.name=coco", f"data.root={tmp_path}", "test.r_precision=0")
+        trainer = caption.CaptionTrainer(training.load_recipe("caption/tiny", settings).config)
+        if image == unseen:
+            trainer.begin()
+            continue
+        with pytest.raises(ValueError, match=rf"start\.run .*1 of the 1 photographs .*first {seen}; .*data section of"):
+            trainer.begin()
+
+
+def test_a_start_of_unknown_poses_is_refused(plain: Any) -> None:
+    trainer = caption.CaptionTrainer(training.load_recipe("caption/tiny", [f"start.run={plain.folder}"]).config)
+    state, manifest = resume_point.load(plain.folder / "state")
+    cases: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        r"start\.run .*cannot tell whether .*did you mean 'sample'": (state, {"config": {"data": {"name": "sampl"}}}),
+        "start.run .*expected a resume point with generator and discriminator": ({"networks": {}}, {}),
+        "start.run .*expected a run of system caption, got one of 'pona'": (state, {"system": "pona"}),
+    }
+    for message, (known, about) in cases.items():
+        told = mock.patch.object(resume_point, "load", return_value=(known, manifest | about))
+        with told, pytest.raises(ValueError, match=message):
+            trainer.begin()
 
 
 def test_equal_networks_may_begin_with_weights(whole: Any, tmp_path: Path) -> None:
@@ -155,9 +214,11 @@ def test_a_start_that_does_not_fit_is_one_sentence(plain: Any, whole: Any, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_an_encoder_nothing_is_made(tmp_path: Path) -> None:
+def test_what_cannot_be_encoded_or_judged_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"text\.encoder: captions need a text encoder; pass minilm"):
         run(tmp_path / "runs", "text.encoder=")
     with pytest.raises(ValueError, match="expected vectors of 12 numbers, as the model knows"):
         run(tmp_path / "runs", "text.size=12")
+    with pytest.raises(ValueError, match=r"test\.r_precision: expected at most \d+.* got 200"):
+        run(tmp_path / "runs", "test.r_precision=200")
     assert not (tmp_path / "runs").exists()

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastpose.training import checkpoint, files
+from fastpose import _files
+from fastpose.training import checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 ABOUT = {"recipe": "toy/points", "config": {"model": {"width": 3}}, "step": 7}
@@ -202,10 +203,10 @@ def test_a_failure_at_any_point_keeps_loadable_weights(
 
 
 def test_kills_in_a_row_between_manifest_and_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish = files.publish
+    publish = _files.publish
     for seed in (1, 2, 3):
         with monkeypatch.context() as patch:
-            patch.setattr(files, "publish", lambda path, data: None if path == saved else publish(path, data))
+            patch.setattr(_files, "publish", lambda path, data: None if path == saved else publish(path, data))
             checkpoint.save_weights(saved, network(seed), {**ABOUT, "step": seed})
         state, manifest = checkpoint.load_weights(saved)
         assert equal(state, network().state_dict())

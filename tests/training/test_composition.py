@@ -16,10 +16,11 @@ from fastpose.data import captions as caption_data
 from fastpose.data import joints
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_files import Pose
-from fastpose.training import caption_prediction, prediction
+from fastpose.training import caption_prediction, composition, prediction
 from fastpose.training.caption_generation import Inputs
 from fastpose.training.composition import TITLES, Composer, compose
 from fastpose.visual import composition as drawing
+from fastpose.visual import grids
 from fastpose.visual.grids import save_image
 
 SIZE = (90, 60)
@@ -31,17 +32,17 @@ class Yoga:
     """A generator of known poses: pose k has so many joints as ``shown`` says."""
 
     conditional = True
-    encoder = SimpleNamespace(name="none")
 
     def __init__(self, *shown: int) -> None:
         self.shown = shown
+        self.origin = {"encoder": "none", "fingerprint": "abc"}
 
     def inputs(self, caption: str, count: int, seed: int) -> Inputs:
-        return Inputs(torch.zeros(count, 1), None, (caption,) * count)
+        return Inputs(torch.arange(count)[:, None], None, (caption,) * count)
 
     def heatmaps(self, noise: torch.Tensor, vectors: torch.Tensor | None) -> torch.Tensor:
         points = torch.from_numpy(np.random.default_rng(3).integers(8, 56, (17, 2))).float()
-        there = torch.arange(17) < torch.tensor(self.shown)[:, None]
+        there = torch.arange(17) < torch.tensor(self.shown)[noise]
         return ops.render_gaussian_heatmaps(points.expand(len(noise), -1, -1), (64, 64), 2.0, visibility=there)
 
 
@@ -118,6 +119,7 @@ def test_a_pose_of_few_joints_is_not_drawn(photo, folder):
     assert [one.image is not None for one in made] == [True, False, True]
     assert made[1].placed is None
     assert made[1].placement is None
+    assert made[1].heatmaps is None
 
 
 def test_generator_and_drawer_must_fit_the_chain(folder):
@@ -147,6 +149,11 @@ def test_the_json_says_all_of_it(drawn, photo, folder):
     told = json.loads(path.read_text())
     assert (told["caption"], told["seed"], told["size"], told["photograph"]) == (CAPTION, 5, list(SIZE), str(photo))
     assert (told["caption_weights"]["recipe"], told["weights"]["recipe"]) == ("caption/tiny", "pona/tiny")
+    assert (told["count"], told["caption_weights"]["encoder"], told["caption_weights"]["fingerprint"]) == (
+        2,
+        "none",
+        "abc",
+    )
     assert told["weights"]["size"] == list(drawer(folder).size)
     np.testing.assert_allclose(told["own_pose"]["keypoints"], own_pose(photo).keypoints, atol=0.01)
     second = told["poses"][1]
@@ -206,10 +213,72 @@ def test_with_weights_of_both_kinds_the_seed_decides(photo, folder):
     assert first != other
 
 
-@pytest.mark.parametrize("count", [0, -1, 1001])
-def test_counts_are_checked(drawn, count):
-    with pytest.raises(ValueError, match="count: expected 1 to 1,000 poses"):
-        drawn(17, count=count)
+def test_a_sheet_shows_the_first_poses_and_says_so(drawn, monkeypatch):
+    told = []
+    monkeypatch.setattr(composition, "SHOWN", 1)
+    monkeypatch.setattr(drawing, "sheet", lambda *_, note: (told.append(note), np.zeros((4, 4, 3), np.uint8))[1])
+    assert len(drawn(17, 16)) == 2 * 3 + 2
+    drawn(17)
+    assert told == ["1 of 2 poses are shown; each has files of its own", ""]
+
+
+def test_what_is_drawn_stays_where_the_drawing_ends_early(drawn, photo, monkeypatch):
+    written = []
+
+    def stopped(path: Path, picture: np.ndarray) -> Path:
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(save_image(path, picture))
+        return path
+
+    monkeypatch.setattr(grids, "save_image", stopped)
+    monkeypatch.setattr(composition, "BATCH", 1)
+    with pytest.raises(KeyboardInterrupt):
+        drawn(17, 16)
+    assert {path.name for path in (photo.parent / "out").iterdir()} == {path.name for path in written}
+    assert [path.name for path in written][::3] == [f"{STEM}_1.png", f"{STEM}_2.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"count": 0}, "count: expected a whole number of 1 or more, got 0"),
+        ({"count": 1001}, "count: expected at most 1,000 poses at a time, got 1,001 of each of 1 captions"),
+        ({"count": 400, "captions": ["a", "b", "c"]}, "at most 1,000 poses at a time, got 400 of each of 3 captions"),
+        ({"seed": -1}, "seed: expected a whole number of 0 or more, got -1"),
+        ({"captions": []}, "caption: expected a text, got none"),
+        ({"overrides": ["run.device=cpu", "text.encoder=minilm"]}, "text.encoder: the weights fix it; pass the encod"),
+        ({"overrides": ["data.name=x"]}, "data.name: the weights fix it; leave this override out"),
+    ],
+)
+def test_numbers_and_overrides_are_checked_before_anything_is_opened(photo, options, sentence):
+    nothing = {"person": "none.png", "weights": "none.safetensors", "caption_weights": "none.safetensors"}
+    with pytest.raises(ValueError, match=sentence):
+        compose(options.pop("captions", CAPTION), **nothing, **options)
+
+
+def test_the_photograph_is_checked_before_captions_are_read(drawn, photo, monkeypatch):
+    def opened(*_: object) -> None:
+        raise AssertionError("the text encoder is slow")
+
+    monkeypatch.setattr(Yoga, "__init__", opened)
+    other = save_image(photo.parent / "otto.png", np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(ValueError, match="its key points are not known"):
+        drawn(17, person=other)
+    with pytest.raises(ValueError, match="is a folder; expected one photograph"):
+        drawn(17, person=photo.parent)
+
+
+def test_long_captions_and_names_in_other_alphabets_become_files(drawn, photo):
+    letter = "\U00010428"  # four bytes, and not in the pictures' font
+    person = photo.rename(photo.with_name(60 * letter + ".png"))
+    (row,) = json.loads((photo.parent / "k.json").read_text())
+    (photo.parent / "k.json").write_text(json.dumps([row | {"image": person.name}]))
+    with pytest.warns(UserWarning, match="the pictures' font has not all letters of it"):
+        paths = drawn(17, person=person, captions=60 * letter)
+    assert all(path.is_file() and len(path.name.encode()) < 230 for path in paths)
+    told = json.loads(paths[-1].read_text())
+    assert (told["caption"], told["title"]) == (60 * letter, "caption 1")
 
 
 def test_the_overlay_leaves_its_photograph_as_it_is():

@@ -73,21 +73,24 @@ def test_accumulation_groups_batches(tmp_path: Path) -> None:
 # ---- weights to begin with ---------------------------------------------------------------------------------------
 
 
+BEGINNERS = {"pona/tiny": (), "sagan/tiny": (), "caption/tiny": ("model.conditional=no",)}
+
+
 def published(recipe: str, path: Path) -> dict[str, torch.Tensor]:
     """Write weights as an import does, of another recipe and seed; return them."""
-    loaded = training.load_recipe(recipe, ["run.seed=7"])
+    loaded = training.load_recipe(recipe, ["run.seed=7", *BEGINNERS[recipe]])
     network = systems.get(loaded.system).network(loaded.config)
     checkpoint.save_weights(path, network, {"recipe": "another/recipe", "system": loaded.system, "step": 0})
     return network.state_dict()
 
 
-@pytest.mark.parametrize("name", ["pona/tiny", "sagan/tiny"])
+@pytest.mark.parametrize("name", BEGINNERS)
 def test_a_run_begins_with_given_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = published(name, tmp_path / "given.safetensors")
     jobs: list[loop.Job] = []
     monkeypatch.setattr(loop.Job, "run", lambda job, progress: jobs.append(job) or loop.Ending("finished", 0))
     for start in (f"run.start={tmp_path}/given.safetensors", "run.start="):
-        training.train(name, [start, "run.ema=0.9"], out=tmp_path / "runs", progress=False)
+        training.train(name, [start, "run.ema=0.9", *BEGINNERS[name]], out=tmp_path / "runs", progress=False)
     begun, fresh = jobs
     wanted = checkpoint.hash_tensors(given)
     assert checkpoint.hash_tensors(begun.main.state_dict()) == wanted
@@ -109,6 +112,22 @@ def test_weights_that_do_not_fit_leave_no_folder(name: str, tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors: no such file"):
         training.train(name, [f"run.start={tmp_path}/absent.safetensors"], out=out, progress=False)
     assert not out.exists()
+
+
+def test_a_trainer_begins_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own beginning comes before the average is made and files are written, and not again with a resume."""
+    begun: list[bool] = []
+
+    def begin(trainer: toy_system.ToyTrainer) -> None:
+        begun.append((tmp_path / "toy").exists())
+        torch.nn.init.zeros_(trainer.networks["generator"][0].weight)
+
+    monkeypatch.setattr(toy_system.ToyTrainer, "begin", begin, raising=False)
+    run = toy_system.train(tmp_path, "run.max_steps=1", "run.ema=0.999").folder
+    state, _ = resume_point.load(run / "state")
+    assert float(state["ema"]["average"]["0.weight"].abs().max()) < 0.1
+    toy_system.train(tmp_path, "run.max_steps=2", "run.ema=0.999", resume=run)
+    assert begun == [False]
 
 
 def test_a_resume_has_weights_of_its_own(tmp_path: Path) -> None:

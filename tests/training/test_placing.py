@@ -37,7 +37,7 @@ def test_a_persons_own_pose_comes_to_lie_on_itself():
     own = 2.5 * body() + MIDDLE
     found = place(body(), ALL, own, ALL, SIZE)
     np.testing.assert_allclose(found(body()), own, atol=1e-9)
-    assert (found.sized_by, found.placed_by, found.shrunk) == ("trunk", "feet", 1.0)
+    assert (found.sized_by, found.placed_by, found.shrunk) == ("trunk", "ground", 1.0)
 
 
 def test_a_pose_keeps_the_persons_size_and_stands_on_the_same_ground():
@@ -47,11 +47,57 @@ def test_a_pose_keeps_the_persons_size_and_stands_on_the_same_ground():
     np.testing.assert_allclose(at(found(kneeling), "r_ankle"), [150 - 1.5 * 8, 200 + 1.5 * 50])
 
 
-def test_hips_lie_on_hips_where_the_feet_are_not_lowest():
-    handstand = body() * [1, -1]
-    found = place(handstand, ALL, 1.5 * body() + MIDDLE, ALL, SIZE)
-    assert found.placed_by == "hips"
-    np.testing.assert_allclose(at(found(handstand), "l_hip"), [150 + 1.5 * 8, 200])
+@pytest.mark.parametrize(
+    ("pose", "lowest"),
+    [
+        (body(r_knee=(-20, -5), l_knee=(20, -5), r_ankle=(-4, -2), l_ankle=(4, -2), l_wrist=(15, -9)), "r_hip"),
+        (body(r_ankle=(-20, 20), l_ankle=(20, 20)), "l_knee"),
+        (body()[:, ::-1] * [1, -1], "r_elbow"),
+        (body() * [1, -1], "l_eye"),
+    ],
+    ids=["sitting", "kneeling", "lying", "upside down"],
+)
+def test_whatever_is_lowest_lies_on_the_ground_of_a_person_who_stands(pose, lowest):
+    own = body() + MIDDLE
+    found = place(pose / 3, ALL, own, ALL, SIZE)
+    moved = found(pose / 3)
+    assert (found.placed_by, found.shrunk) == ("ground", 1.0)
+    assert at(moved, lowest)[1] == pytest.approx(moved[:, 1].max())
+    assert moved[:, 1].max() == pytest.approx(250)  # the ankles
+    middle = (at(moved, "r_hip") + at(moved, "l_hip")) / 2
+    assert middle[0] == pytest.approx(150)
+
+
+def test_hips_lie_on_hips_where_the_ground_or_the_end_of_the_legs_is_not_known():
+    own, short = 1.5 * body() + MIDDLE, ALL - only("r_ankle", "l_ankle")
+    for seen, body_seen in ((ALL, short), (short, ALL), (short - only("r_knee", "l_knee"), ALL)):
+        sitting = body(r_knee=(-30, 0), l_knee=(30, 0))
+        found = place(sitting, seen, own, body_seen, SIZE)
+        assert found.placed_by == "hips"
+        np.testing.assert_allclose(at(found(sitting), "l_hip"), [150 + 1.5 * 8, 200])
+
+
+HEAD_AND_ARMS = ALL - only("r_hip", "l_hip", "r_knee", "l_knee", "r_ankle", "l_ankle")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [((), "neck"), (("neck",), "shoulders"), (("neck", "r_shoulder", "l_shoulder"), "joints")],
+)
+def test_a_whole_body_keeps_the_place_and_size_of_a_person_seen_above_the_hips(hidden, told):
+    own, seen = 3.4 * body() + [150, 340], HEAD_AND_ARMS - only(*hidden)  # the legs lie beyond
+    raised = body(r_wrist=(-35, -20), l_wrist=(35, -20)) / 4  # the elbows are bent, the body is where it was
+    found = place(raised, ALL, own, seen, SIZE)
+    assert (found.placed_by, found.shrunk) == (told, 1.0)
+    assert found.scale == pytest.approx(3.4 * 4)
+    np.testing.assert_allclose(at(found(raised), "neck"), at(own, "neck"), atol=1e-9 if told != "joints" else 35)
+    assert found(raised)[:, 1].max() > 399
+
+
+def test_a_person_at_the_border_stays_there():
+    own = 3.4 * body() + [48, 340]  # an elbow and a wrist lie beyond, and so do the legs
+    found = place(body(), ALL, own, HEAD_AND_ARMS, SIZE)
+    np.testing.assert_allclose(found(body()), own, atol=1e-9)
 
 
 def test_a_trunk_that_points_at_the_camera_tells_no_size():
@@ -87,10 +133,11 @@ def test_a_pose_of_unknown_size_fills_the_photograph_about_its_middle():
 
 
 def test_a_pose_moves_into_the_photograph():
-    own = body() + [290.0, 390.0]  # hips in a corner
-    moved = place(body() / 3, ALL, own, ALL, SIZE)(body() / 3)
+    own, wide = body() + [270.0, 340.0], body(l_elbow=(32, -40), l_wrist=(52, -40)) / 3
+    moved = place(wide, ALL, own, ALL, SIZE)(wide)
     assert (moved >= 0).all()
     assert (moved <= [299, 399]).all()
+    np.testing.assert_allclose(at(moved, "l_wrist")[0], 299 - 0.05 * 113)
 
 
 def test_a_pose_without_room_shrinks_only_so_far():

@@ -86,6 +86,17 @@ def test_one_pose_makes_no_film_and_existing_files_stay(folder, photo, tmp_path)
     assert (tmp_path / "out" / "anna_target.png").read_text() == "mine"
 
 
+def test_a_photograph_with_a_very_long_name_is_drawn_under_a_shorter_one(folder, photo, tmp_path):
+    long = photo.rename(photo.with_name("猫" * 83 + ".png"))  # 253 bytes
+    written = training.predict(None, folder / "sagan-tiny.safetensors", [long], out=tmp_path / "out")
+    assert [path.name for path in written] == ["猫" * 33 + ".png"]
+    keypoints = write_poses(tmp_path / "k.json", [str(long)])
+    target = write_poses(tmp_path / "p.json", ["target.png"])
+    weights = folder / "pona-tiny.safetensors"
+    written = training.transfer(None, weights, [long], poses=target, keypoints=keypoints, out=tmp_path / "out")
+    assert [path.name for path in written] == ["猫" * 33 + f"_{name}.png" for name in ("target", "sheet")]
+
+
 def test_what_is_written_is_what_the_network_gives(folder, photo, tmp_path):
     keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
     weights = folder / "pona-tiny.safetensors"

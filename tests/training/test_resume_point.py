@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastpose.training import files, resume_point
+from fastpose.training import resume_point
 
 ABOUT = {"recipe": "toy/points"}
 

@@ -75,7 +75,21 @@ def test_captions_are_broken_into_lines_that_fit():
     assert len(cut) == 2
     assert cut[1].endswith("…")
     assert captions.wrap("x" * 500, 12, 150) == captions.wrap("x" * 400, 12, 150)  # one word that never fits
+    word = "donaudampfschifffahrtsgesellschaftskapitaen"
+    lines = captions.wrap(f"the {word} swims", 12, 150)
+    assert lines[0] == "the"
+    assert "".join(lines) == f"the{word}swims"
+    assert max(text_mask(line, 12).shape[1] for line in lines) <= 150
+    assert captions.wrap("xyz", 12, 1) == ["x", "y", "z"]  # not even a letter fits
     assert captions.wrap("", 12, 150) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [("a man, 5 °C", True), ("ñandú", True), ("человек ανδρας", True), ("a man 🙂", True), ("日本 man", False)],
+)
+def test_letters_that_the_font_has_not_are_noticed(text, readable):
+    assert captions.readable(text) is readable
 
 
 def test_columns_stand_under_their_captions():

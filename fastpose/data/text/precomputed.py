@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastpose import _checks
+from fastpose._files import publish
 from fastpose.data.array_pickles import line
 from fastpose.data.text.encoder import TextEncoder, checked, no_word_known, quoted
 
@@ -24,8 +26,8 @@ _MOST_PACKED = 100
 
 
 def key(caption: str) -> str:
-    """Return how a caption is looked up: lower case, one space between words."""
-    return " ".join(caption.lower().split())
+    """Return how a caption is looked up: lower case, one space between words, which end where encoders' words end."""
+    return b" ".join(caption.lower().encode("utf-8", "replace").split()).decode("utf-8")
 
 
 def save_vectors(
@@ -43,28 +45,30 @@ def save_vectors(
 
     Args:
         path: the file, with the suffix .npz.
-        encoder: what makes the vectors; its name and fingerprint go into the file.
+        encoder: what makes the vectors; its name and fingerprint go into the file. None that tells case apart, as the
+            file would give one vector for "Man" and "man" in its place.
         captions: one or more texts.
         dtype: of the vectors in the file, "float16" (rounds to 3 digits) or "float32".
         report: called with the number of different captions just encoded.
 
     Raises:
-        ValueError: another suffix or dtype, no captions, or vectors beyond the range of ``dtype``.
-        OSError: the file cannot be written.
+        ValueError: another suffix or dtype, no captions, an encoder that tells case apart, or vectors beyond the range
+            of ``dtype``.
+        OSError: the file cannot be written; that its folder is none or takes no files is found before the work.
     """
     path = Path(path)
     _checks.choice("dtype", dtype, ("float16", "float32"))
-    if path.suffix.lower() != ".npz":
-        raise ValueError(f"{path}: expected a file name that ends in .npz")
+    _check_new(path, encoder)
     first: dict[str, str] = {}
     for caption in checked(captions):
         first.setdefault(key(caption), caption)
     if not first:
         raise ValueError("captions: expected at least one")
     vectors = _encoded(encoder, list(first.values()), dtype, report)
-    texts = [text.encode("utf-8", "replace") for text in first]
-    _write(
-        path,
+    texts = [text.encode("utf-8") for text in first]
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
         captions=np.frombuffer(b"".join(texts), np.uint8),
         ends=np.cumsum([len(text) for text in texts], dtype=np.int64),
         vectors=vectors,
@@ -72,7 +76,21 @@ def save_vectors(
         fingerprint=np.array(encoder.fingerprint),
         format=np.array(_FORMAT),
     )
+    publish(path, content.getvalue())
     return len(first)
+
+
+def _check_new(path: Path, encoder: TextEncoder) -> None:
+    """Raise for a file that cannot be made, and for an encoder that it cannot stand for."""
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"{path}: expected a file name that ends in .npz")
+    if not getattr(encoder, "lower", True):
+        raise ValueError(
+            f"encoder: expected one that does not tell case apart, as a file of vectors does not, got {encoder.name} "
+            "with lower=False; train with it itself, or leave that out"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path}: the folder {path.parent} is not there or takes no files; name another file")
 
 
 def _encoded(encoder: TextEncoder, texts: list[str], dtype: str, report: Callable[[int], None]) -> np.ndarray:
@@ -91,19 +109,6 @@ def _encoded(encoder: TextEncoder, texts: list[str], dtype: str, report: Callabl
     if len(unknown):
         warnings.warn(no_word_known(encoder.name, [texts[row] for row in unknown], len(texts)), stacklevel=3)
     return vectors
-
-
-def _write(path: Path, **arrays: np.ndarray) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(f"{path}: could not be written ({error.strerror or error}); name another file") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 class Precomputed:
@@ -171,7 +176,7 @@ def _opened(path: Path, file: BinaryIO) -> Any:
     try:
         content = np.load(file, allow_pickle=False)
     except Exception as error:  # zipfile raises many kinds for a damaged file
-        raise _damaged(path, error) from None
+        raise _damaged(path, error, "is no archive") from None
     if not hasattr(content, "files"):
         raise ValueError(f"{path}: one array, not an archive of them; make it with fastpose data encode")
     return content
@@ -183,11 +188,12 @@ def _array(path: Path, content: Any, name: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # of a damaged header, which is refused in any case
             return np.asarray(content[name])
     except Exception as error:  # so do zlib and NumPy
-        raise _damaged(path, error) from None
+        raise _damaged(path, error, f"its {name} are Python objects") from None
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = line(error) or type(error).__name__
+def _damaged(path: Path, error: Exception, pickled: str) -> ValueError:
+    """Return the sentence about a damaged file; ``pickled`` stands for NumPy's advice to read it as a pickle."""
+    reason = pickled if "pickle" in str(error) else line(error) or type(error).__name__
     return ValueError(f"{path}: not a readable .npz file ({reason}); make it with fastpose data encode")
 
 

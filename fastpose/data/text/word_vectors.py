@@ -11,6 +11,7 @@ from fastpose.data.array_pickles import line as printable
 from fastpose.data.text.words import WordIndex, fingerprint, sentence_vectors
 
 _LONGEST_LINE = 1 << 20
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, which some editors put before the first byte
 
 
 class WordVectors:
@@ -68,14 +69,24 @@ def _head(path: Path) -> tuple[int, int, int]:
     """Return the number of words that the first line tells (else 0), the vectors' length, and where words begin."""
     with path.open("rb") as file:
         first, second = (file.readline(_LONGEST_LINE) for _ in range(2))
-    fields = first.split()
+    start = len(_MARK) if first.startswith(_MARK) else 0
+    fields = first[start:].split()
     if len(fields) == 2 and all(field.isdigit() and len(field) < 12 for field in fields):
         count, size = int(fields[0]), int(fields[1])
-        if count and 0 < size < len(second.split()):
+        if count and size and _is_word(second, size):
             return count, size, len(first)
-    elif len(fields) > 1 and _numbers(fields[1:]) is not None:
-        return 0, len(fields) - 1, 0
+    else:
+        size = len(fields) - 1
+        if size > 0 and all(_is_word(line, size) for line in (first, second) if line.strip()):
+            return 0, size, start
     raise ValueError(f"{path}: expected lines of a word and its numbers, as in fastText's .vec files")
+
+
+def _is_word(line: bytes, size: int) -> bool:
+    """Whether a line is a word and ``size`` numbers; the word may have spaces inside, but is not itself numbers."""
+    fields = line.split()
+    rest = fields[1:-size]
+    return len(fields) > size and _numbers(fields[-size:]) is not None and (not rest or _numbers(rest) is None)
 
 
 def _index(path: Path, start: int) -> WordIndex:
