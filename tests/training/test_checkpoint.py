@@ -190,7 +190,7 @@ def test_a_failure_at_any_point_keeps_loadable_weights(
         return original(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, name, failing)
+        patch.setattr(_files.os, name, failing)
         try:
             checkpoint.save_weights(saved, network(seed=1), ABOUT)
             failed = False

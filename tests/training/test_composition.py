@@ -16,9 +16,10 @@ from fastpose.data import captions as caption_data
 from fastpose.data import joints
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_files import Pose
-from fastpose.training import caption_prediction, composition, prediction
+from fastpose.training import caption_prediction, composition, composition_files, prediction
 from fastpose.training.caption_generation import Inputs
-from fastpose.training.composition import TITLES, Composer, compose
+from fastpose.training.composition import Composer, compose
+from fastpose.training.composition_files import TITLES
 from fastpose.visual import composition as drawing
 from fastpose.visual import grids
 from fastpose.visual.grids import save_image
@@ -215,7 +216,7 @@ def test_with_weights_of_both_kinds_the_seed_decides(photo, folder):
 
 def test_a_sheet_shows_the_first_poses_and_says_so(drawn, monkeypatch):
     told = []
-    monkeypatch.setattr(composition, "SHOWN", 1)
+    monkeypatch.setattr(composition_files, "SHOWN", 1)
     monkeypatch.setattr(drawing, "sheet", lambda *_, note: (told.append(note), np.zeros((4, 4, 3), np.uint8))[1])
     assert len(drawn(17, 16)) == 2 * 3 + 2
     drawn(17)

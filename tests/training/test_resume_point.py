@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from fastpose import _files
 from fastpose.training import resume_point
 
 ABOUT = {"recipe": "toy/points"}
@@ -114,7 +115,7 @@ def test_a_failure_at_any_point_keeps_the_earlier_one(
 
     failed = False
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, name, failing)
+        patch.setattr(_files.os, name, failing)
         try:
             save(tmp_path, 10)
         except Poison:
