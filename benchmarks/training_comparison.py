@@ -7,7 +7,8 @@ Trains every recipe with every seed through ``fastpose train`` (a run that stand
 with ``--start RECIPE`` trains that one first and lets the others begin with its weights of the same seed; it is not
 compared, as its budget is its own. Writes ``benchmarks/results/training/NAME.json`` (the command, the machine, every
 evaluation of every run and joint) and ``NAME.png`` (mean and range over the seeds of the first metric that all recipes
-have against the step).
+have against the step). ``--pictures curves.png samples/poses.png`` keeps these pictures of each recipe's first run,
+where it has them, as ``NAME-RECIPE-PICTURE.jpg``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ Runs = dict[str, dict[str, list[dict[str, Any]]]]
 """The evaluations of each recipe and seed."""
 
 RESULTS = Path(__file__).parent / "results" / "training"
+WIDEST = 1000
+"""Pixels of a picture that is kept."""
 
 
 def run_folder(runs: Path, recipe: str, seed: int) -> Path:
@@ -126,6 +129,21 @@ def plot(runs: Runs, path: Path) -> None:
     plot_comparison(groups, path, column=metric, x="step")
 
 
+def keep_pictures(runs: Path, recipes: list[str], seed: int, wanted: list[str], name: str) -> None:
+    """Write pictures of each recipe's run beside the results, small enough for a page."""
+    import cv2
+
+    for recipe in recipes:
+        for source in (run_folder(runs, recipe, seed) / picture for picture in wanted):
+            if not source.is_file():
+                continue
+            image = cv2.imread(str(source))
+            share = min(1.0, WIDEST / image.shape[1])
+            small = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+            target = RESULTS / f"{name}-{recipe.rpartition('/')[2]}-{source.stem}.jpg"
+            cv2.imwrite(str(target), small, [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
 def beginning(given: argparse.Namespace, recipe: str, seed: int) -> list[str]:
     """Return the overrides of one recipe and seed: the common ones, and those of the first stage or its weights."""
     common = [override.replace("{seed}", str(seed)) for override in given.overrides]
@@ -149,6 +167,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--start-set", nargs="*", default=[], dest="start_overrides", help="key=value for that one only"
     )
+    parser.add_argument("--pictures", nargs="*", default=[], help="of each run folder, to be kept beside the results")
     given = parser.parse_args(words)
     if given.start_overrides and not given.start:
         parser.error("--start-set: changes the recipe of --start, which is not given")
@@ -183,6 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     (RESULTS / f"{given.name}.json").write_text(json.dumps(content, indent=1) + "\n")
     plot(compared, RESULTS / f"{given.name}.png")
+    keep_pictures(given.runs, given.recipes, given.seeds[0], given.pictures, given.name)
     print(table(compared))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastpose.data.images import read_image
+from fastpose.visual.grids import save_image
 
 training_comparison = pytest.importorskip(
     "training_comparison", reason="the tests run without the benchmarks of the checkout"
@@ -108,3 +110,11 @@ def test_values_of_real_data_stand_beside(tmp_path):
     (row,) = training_comparison.evaluations(tmp_path / "run")
     assert row["real"] == 36.0
     assert "other" not in row
+
+
+def test_pictures_of_the_first_run_are_kept(compare, tmp_path):
+    save_image(tmp_path / "runs/sys/a/seed-0/samples/poses.png", np.full((30, 2000, 3), 200, np.uint8))
+    compare("--recipes", "sys/a", "sys/b", "--pictures", "samples/poses.png", "curves.png")
+    pictures = [path.name for path in (tmp_path / "results").glob("*.jpg")]
+    assert pictures == ["trial-a-poses.jpg"]
+    assert read_image(tmp_path / "results/trial-a-poses.jpg").shape == (15, 1000, 3)
