@@ -16,19 +16,22 @@ _CHUNK = 1 << 22
 def publish(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` so that at any moment the old or the new content is there, never a part.
 
+    Where ``path`` is a link, what it points to is replaced, and the link stays.
+
     Raises:
         OSError: the disk refused (full, read-only, too large); the old file is untouched, the message names ``path``.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link to itself
+    temporary = _beside(target)
     try:
         with open(temporary, "wb") as stream:
             for start in range(0, len(data), _CHUNK):
                 stream.write(data[start : start + _CHUNK])
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        flush_folder(path.parent)
+        os.replace(temporary, target)
+        flush_folder(target.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -40,14 +43,19 @@ def publish(path: Path, content: bytes | str) -> None:
         raise
 
 
+def _beside(path: Path) -> Path:
+    """Return the hidden name under which a file is written: as it begins, and short, so that it is legal as well."""
+    return path.with_name(f".{path.name[:20]}-{sha256(os.fsencode(path.name))[:8]}.{os.getpid()}.tmp")
+
+
 def publish_json(path: Path, content: Mapping[str, Any]) -> None:
     """Publish a mapping as indented JSON."""
     publish(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable; systems that cannot open a folder need no such step."""
-    with suppress(PermissionError, IsADirectoryError):
+    """Make the names in a folder durable, where the disk can: some do not open or flush a folder (SMB, FUSE)."""
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

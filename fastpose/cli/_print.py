@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def speaks() -> bool:
     """Whether this process prints: the only one, or rank 0 under torchrun."""
@@ -41,20 +43,21 @@ def run_folder(folder: Path) -> None:
 def warnings_as_lines() -> Iterator[None]:
     """Let what fastpose warns of be a line on stderr, at once and once each, without the line of code it comes from.
 
-    Under torchrun rank 0 speaks. Warnings for programmers (of deprecated calls, of arithmetic) stay as they are.
+    Under torchrun rank 0 speaks. Warnings of other packages, for programmers, and whatever -W says stay as they are.
     """
     told: set[str] = set()
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, UserWarning):
+        if not issubclass(category, UserWarning) or not Path(str(place[0])).is_relative_to(PACKAGE):
             usual(message, category, *place, **more)
         elif speaks() and str(message) not in told:
             told.add(str(message))
             typer.echo(f"fastpose: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
+        if not sys.warnoptions:
+            warnings.filterwarnings("always", category=UserWarning, module=r"fastpose\.")
         warnings.showwarning = show
         yield
 

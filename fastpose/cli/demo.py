@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,9 @@ RECIPES = {
 FIRST = {"caption": "caption/demo-poses"}
 """The stage before it, with whose run it begins."""
 
+_SECOND = ("text.", "start.", "test.", "model.conditional=")
+"""What overrides of the second stage alone begin with."""
+
 
 def demo(
     arguments: Annotated[
@@ -38,9 +42,8 @@ def demo(
     system, overrides = split_system(arguments or [])
     recipe = RECIPES[system]
     with _print.warnings_as_lines():
-        if system in FIRST:
-            begun = training.train(FIRST[system], overrides, out=out)
-            overrides = [*overrides, f"start.run={begun.folder}"]
+        if system in FIRST and not any(override.startswith("start.run=") for override in overrides):
+            overrides = [*overrides, f"start.run={_first_stage(system, overrides, out)}"]
         result = training.train(recipe, overrides, out=out)
         if not _print.speaks():
             return
@@ -52,6 +55,25 @@ def demo(
         if system == "caption":
             _pose(recipe, result.folder)
     _print_next(system, recipe, result.folder)
+
+
+def _first_stage(system: str, overrides: list[str], out: Path) -> Path:
+    """Train the stage before a system's demonstration; return its run folder.
+
+    Raises:
+        ValueError: what the second stage would refuse, or several processes: one launch makes one group of them.
+    """
+    from fastpose import training
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"demo {system}: trains two stages one after the other, which takes one process; train {FIRST[system]} and "
+            f"then {RECIPES[system]} start.run=RUN under torchrun instead"
+        )
+    later = training.load_recipe(RECIPES[system], [*overrides, "start.run=RUN"])
+    training.systems.get(later.system).trainer(later.config)  # a recipe or an encoder that cannot be is told first
+    shared = [override for override in overrides if not override.startswith(_SECOND)]
+    return training.train(FIRST[system], shared, out=out).folder
 
 
 def split_system(arguments: list[str]) -> tuple[str, list[str]]:

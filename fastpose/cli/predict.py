@@ -131,7 +131,10 @@ def _without_weights(arguments: list[str], making: dict[str, Any]) -> str:
     poses = recipe is not None and training.systems.get(training.load_recipe(recipe).system).generator is not None
     if not poses and not making:
         recipe, _ = split_recipe(split_overrides(arguments)[0], known)
-    command = f"train {recipe}" if recipe else "demo caption" if making else "train sagan/demo"
+    if recipe == "caption/demo" or (recipe is None and making):
+        command = "demo caption"  # of two stages
+    else:
+        command = f"train {recipe or 'sagan/demo'}"
     return (
         f"predict needs trained weights; `fastpose {command}` makes them: pass its weights/best.safetensors with "
         "--weights"

@@ -107,7 +107,7 @@ class CaptionTrainer:
 
     def begin(self) -> None:
         """Give both networks what ``start.run`` knows of them; raises as ``caption_start.warm_start``."""
-        self.fresh = caption_start.warm_start(self.networks, self.config, self._poses[1])
+        self.fresh = caption_start.warm_start(self.networks, self.config, lambda: self._poses[1])
 
     # ---- one iteration -------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _WAY_OUT = "run, or train it with the data section of this one"
 
 
 def warm_start(
-    networks: Mapping[str, nn.Module], config: CaptionConfig, validation: CaptionedPoses
+    networks: Mapping[str, nn.Module], config: CaptionConfig, validation: Callable[[], CaptionedPoses]
 ) -> dict[str, list[str]]:
     """Give both networks what the newest resume point of ``start.run`` knows of them.
 
@@ -33,7 +33,8 @@ def warm_start(
     Args:
         networks: "generator" and "discriminator".
         config: of the run that begins.
-        validation: the poses that it is evaluated on, of whose photographs the other may have seen none.
+        validation: returns the poses that it is evaluated on, of whose photographs the other may have seen none;
+            asked when the rest is known to fit.
 
     Returns:
         the keys that keep their random beginning, by network; empty without a run.
@@ -53,10 +54,12 @@ def warm_start(
         return {}
     try:
         states, data = _unconditional(run)
-        _check_unseen(data, config.data, validation)
+        _check_unseen(data, config.data, validation())
         return {name: _begun(name, network, states[name]) for name, network in networks.items()}
     except ValueError as error:
         raise ValueError(f"start.run {run}: {error}") from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"start.run: {error}") from None
 
 
 def _begun(name: str, network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:

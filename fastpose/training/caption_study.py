@@ -55,7 +55,8 @@ def write_items(
         drawing: one of `DRAWINGS`.
         out: a folder for the files, new or empty.
         overrides: ``key=value`` texts over the configuration of the weights: ``run.*``, ``text.encoder``, and
-            ``data.*``, which says where the validation poses are.
+            ``data.*``, which says where the poses are; those for training are read too, as no validation pose may
+            be of a photograph of theirs.
 
     Raises:
         ValueError, FileNotFoundError: one sentence about the weights, the data, a number or the encoder; nothing is
@@ -71,7 +72,7 @@ def write_items(
             f"weights {weights}: make poses from noise alone; a study of captions needs those of a conditional "
             "generator, such as recipe caption/wgan-lp trains"
         )
-    poses = caption_data.source(generator.config.data, "validation", captioned=True)
+    _, poses = caption_data.sources(generator.config.data, captioned=True)
     rng = np.random.default_rng(seed)
     chosen = _chosen(poses, count, rng)
     captions = [str(rng.choice(poses.own_captions(index))) for index in chosen]

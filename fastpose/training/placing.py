@@ -89,7 +89,8 @@ def place(
     Place: hips lie on the person's hips; where one of the two shows none, neck lies on neck, or shoulders on shoulders,
     or the box of the joints that both show on theirs. Where the ground is known, as the lowest joint of the person is
     an ankle, the lowest joint of the pose comes to lie on it, whatever it is: of one that sits or lies a hip, of a
-    handstand a wrist. A pose without ankles does not tell where its legs end, and keeps its hips on the hips.
+    handstand a wrist. A pose tells where its legs end by both ankles, or by one that is its lowest joint; else (no
+    ankle, or a raised one alone) its hips stay on the hips.
 
     Room: the photograph, and as far beyond as the person itself is. The pose is moved into it at last, with a margin,
     as far as it fits; but hips, knees or ankles that the photograph does not show of the person may lie outside.
@@ -183,7 +184,8 @@ def _shift(
     placed_by = next(name for name, joints in _ANCHORS.items() if common[joints].any())
     both = [joint for joint in _ANCHORS[placed_by] if common[joint]]
     shift = _middle(body[both]) - scale * _middle(pose[both])
-    if seen[_ANKLES].any() and _stands(body, body_seen):
+    ends = seen[_ANKLES].all() or _stands(pose, seen)  # of the legs; the leg that is not seen may reach further down
+    if ends and _stands(body, body_seen):
         return np.array([shift[0], body[body_seen, 1].max() - scale * pose[seen, 1].max()]), "ground"
     return shift, placed_by
 
@@ -193,5 +195,5 @@ def _middle(points: np.ndarray) -> np.ndarray:
 
 
 def _stands(points: np.ndarray, known: np.ndarray) -> bool:
-    """Whether the lowest joint of a person is an ankle."""
+    """Whether the lowest joint of a body is an ankle."""
     return int(np.where(known, points[:, 1], -np.inf).argmax()) in _ANKLES

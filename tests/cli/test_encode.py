@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 
 import pytest
@@ -91,21 +92,34 @@ def test_the_bundled_captions(run, tmp_path):
     assert said.fingerprint == text.create(str(tmp_path / "words.vec")).fingerprint
 
 
+def warn(text: str) -> None:
+    """Warn as a module of the package does."""
+    warnings.warn_explicit(text, UserWarning, _print.__file__, 1, module="fastpose.data.text")
+
+
 def test_warnings_are_lines_at_once_and_once_each(capsys):
     with _print.warnings_as_lines():
         for said in ("one", "one", "two"):
-            warnings.warn(said, stacklevel=1)
+            warn(said)
         assert capsys.readouterr().err == "fastpose: one\nfastpose: two\n"
         with pytest.raises(DeprecationWarning):
             warnings.warn("old", DeprecationWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="another package's"):
+            warnings.warn("another package's", stacklevel=1)
     with pytest.raises(UserWarning):
-        warnings.warn("after", stacklevel=1)
+        warn("after")
+
+
+def test_what_w_says_of_warnings_holds(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
+    with _print.warnings_as_lines(), pytest.raises(UserWarning):
+        warn("one")
 
 
 def test_rank_0_alone_tells_warnings(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with _print.warnings_as_lines():
-        warnings.warn("one", stacklevel=1)
+        warn("one")
     assert capsys.readouterr() == ("", "")
 
 
@@ -113,12 +127,12 @@ def test_rank_0_alone_tells_warnings(capsys, monkeypatch):
     "words", [("train", "caption/tiny"), ("eval", "caption/tiny", "--weights", "w.safetensors"), ("demo", "caption")]
 )
 def test_what_training_warns_of_is_a_line_even_if_it_fails(run, monkeypatch, words):
-    def warn(*arguments, **options):
-        warnings.warn("words.vec: no word of 3 texts is known", stacklevel=1)
+    def warn_and_fail(*arguments, **options):
+        warn("words.vec: no word of 3 texts is known")
         raise ValueError("no more")
 
     for verb in ("train", "evaluate"):
-        monkeypatch.setattr(training, verb, warn)
+        monkeypatch.setattr(training, verb, warn_and_fail)
     assert run(*words) == (2, "", "fastpose: words.vec: no word of 3 texts is known\nfastpose: no more\n")
 
 

@@ -11,7 +11,7 @@ import pytest
 import vector_files
 
 from fastpose import _files
-from fastpose.data import text
+from fastpose.data import captions, text
 
 
 class Letters:
@@ -84,11 +84,24 @@ def test_vectors_are_looked_up_whatever_case_and_spaces(saved):
     assert encoder(["BB", " a bc\n", "Cab, 日本", "bb"]).tolist() == [[0, 2, 0], [1, 1, 1], [1, 1, 1], [0, 2, 0]]
 
 
-def test_spaces_that_encoders_take_for_letters_stay_letters(tmp_path):
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\x1c", "\t "])
+def test_captions_are_stored_and_looked_up_as_data_sets_give_them(tmp_path, space):
     encoder = text.create(str(vector_files.write_vec(tmp_path / "a.vec")))
-    said = ["a man", "the a\u00a0man", "the  A\tman"]
+    said = [f"the{space}A man", "a man"]
+    given = [captions.clean(one) for one in said]
     text.save_vectors(tmp_path / "a.npz", encoder, said, dtype="float32")
-    assert np.array_equal(text.create(str(tmp_path / "a.npz"))(said), encoder(said))
+    stored = text.create(str(tmp_path / "a.npz"))
+    assert stored.captions == ("the a man", "a man")
+    for asked in (said, given):
+        assert np.array_equal(stored(asked), encoder(given))
+
+
+def test_a_file_with_other_spaces_in_its_captions_keeps_working(saved):
+    texts = [one.encode() for one in ("a man", "a\u00a0man", "the\u00a0man")]
+    ends = np.cumsum([len(one) for one in texts])
+    encoder = text.create(str(rewritten(saved, captions=np.frombuffer(b"".join(texts), np.uint8), ends=ends)))
+    with np.load(saved, allow_pickle=False) as content:
+        assert np.array_equal(encoder(["a man", "a\u00a0man", "the man"]), content["vectors"][[0, 0, 2]])
 
 
 def test_an_encoder_that_tells_case_apart_has_no_file_in_its_place(tmp_path):

@@ -63,6 +63,10 @@ def test_names_do_not_tell_and_a_seed_repeats_everything(weights, tmp_path):
         ({"seed": -1}, "seed: expected a whole number of 0 or more"),
         ({"drawing": "stick"}, "drawing: expected one of heatmaps, skeletons, got 'stick'"),
         ({"overrides": ["text.scale=2"]}, r"text.scale: the training of .* \(run\.\*, text\.encoder, data\.\* may"),
+        (
+            {"overrides": ["data.validation_split=train"]},
+            "photographs of the validation poses are in the training set too",
+        ),
         ({"overrides": ["data.name=coco"]}, "data.root: data set 'coco' needs the folder"),
     ],
 )

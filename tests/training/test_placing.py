@@ -77,6 +77,17 @@ def test_hips_lie_on_hips_where_the_ground_or_the_end_of_the_legs_is_not_known()
         np.testing.assert_allclose(at(found(sitting), "l_hip"), [150 + 1.5 * 8, 200])
 
 
+@pytest.mark.parametrize("hidden", [("l_ankle",), ("l_knee", "l_ankle")])
+def test_a_raised_leg_alone_does_not_tell_the_ground(hidden):
+    own, seen = 1.5 * body() + MIDDLE, ALL - only(*hidden)
+    kick = body(r_knee=(-30, -10), r_ankle=(-50, -30))
+    found = place(kick, seen, own, ALL, SIZE)
+    assert found.placed_by == "hips"
+    np.testing.assert_allclose(at(found(kick), "l_hip"), [150 + 1.5 * 8, 200])
+    assert place(kick, ALL, own, ALL, SIZE).placed_by == "ground"  # on the other leg
+    assert place(body(), seen, own, ALL, SIZE).placed_by == "ground"  # on the leg that is seen
+
+
 HEAD_AND_ARMS = ALL - only("r_hip", "l_hip", "r_knee", "l_knee", "r_ankle", "l_ankle")
 
 

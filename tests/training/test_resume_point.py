@@ -126,6 +126,13 @@ def test_a_failure_at_any_point_keeps_the_earlier_one(
     assert len(list(tmp_path.iterdir())) == 4  # nothing of the failed save is left
 
 
+def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = _files._beside(tmp_path / "save-000001-step-00000005.safetensors")
+    left.write_bytes(b"half")
+    save(tmp_path, 5)
+    assert not left.exists()
+
+
 def test_an_object_that_needs_pickle_loses_nothing(tmp_path: Path) -> None:
     save(tmp_path, 5)
     with pytest.raises(TypeError, match="training state poison: a object cannot be saved"):

@@ -16,6 +16,7 @@ import numpy as np
 from fastpose import _checks
 from fastpose._files import publish
 from fastpose.data.array_pickles import line
+from fastpose.data.captions import clean
 from fastpose.data.text.encoder import TextEncoder, checked, no_word_known, quoted
 
 _ARRAYS = ("captions", "ends", "vectors", "encoder", "fingerprint", "format")
@@ -26,8 +27,8 @@ _MOST_PACKED = 100
 
 
 def key(caption: str) -> str:
-    """Return how a caption is looked up: lower case, one space between words, which end where encoders' words end."""
-    return b" ".join(caption.lower().encode("utf-8", "replace").split()).decode("utf-8")
+    """Return how a caption is looked up: `captions.clean` and in lower case, with ? for what UTF-8 cannot write."""
+    return clean(caption.lower()).encode("utf-8", "replace").decode("utf-8")
 
 
 def save_vectors(
@@ -40,8 +41,9 @@ def save_vectors(
 ) -> int:
     """Encode captions into an .npz file, which ``create(path)`` reads; return how many different ones it holds.
 
-    Captions that differ in case or spaces alone count as one, and have the vector of the first of them. The file
-    appears when all is written, in place of one that was there.
+    Captions that differ in case or spaces alone count as one, and have the vector of the first of them, encoded with
+    one space between words, as data sets give captions (`captions.clean`). The file appears when all is written, in
+    place of one that was there.
 
     Args:
         path: the file, with the suffix .npz.
@@ -61,7 +63,7 @@ def save_vectors(
     _check_new(path, encoder)
     first: dict[str, str] = {}
     for caption in checked(captions):
-        first.setdefault(key(caption), caption)
+        first.setdefault(key(caption), clean(caption))
     if not first:
         raise ValueError("captions: expected at least one")
     vectors = _encoded(encoder, list(first.values()), dtype, report)
@@ -133,7 +135,8 @@ class Precomputed:
         self._vectors = arrays["vectors"]
         self.size = self._vectors.shape[1]
         self.captions = tuple(_texts(self.path, arrays["captions"], arrays["ends"]))
-        self._rows = {key(caption): row for row, caption in enumerate(self.captions)}
+        rows = {caption: row for row, caption in enumerate(self.captions)}
+        self._rows = {key(caption): row for caption, row in rows.items()} | rows  # its own row goes before a like one's
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Return the vectors (N, T) of captions in the file; ``ValueError`` quotes the first that is not."""
