@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -42,6 +43,12 @@ def positive(argument: str, value: float) -> None:
     """Raise ``ValueError`` unless a value is a positive finite number."""
     if not 0 < value < math.inf:
         raise ValueError(f"{argument}: expected a positive finite number, got {value}")
+
+
+def whole(argument: str, value: object, least: int) -> None:
+    """Raise ``ValueError`` unless a value is a whole number of at least ``least`` that a seed can be."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
+        raise ValueError(f"{argument}: expected a whole number of {least} or more, got {value!r}")
 
 
 def counts(**counts: int) -> None:

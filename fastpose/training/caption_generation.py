@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastpose import _checks
 from fastpose.models.looking import evaluating
 from fastpose.skeletons import COCO
 from fastpose.training import caption_data
@@ -179,8 +180,8 @@ class PoseGenerator:
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Return the noise (count, Z) of a seed, float32 on the CPU; row k is the same whatever ``count`` is."""
-        check_whole("count", count, 1)
-        check_whole("seed", seed, 0)
+        _checks.whole("count", count, 1)
+        _checks.whole("seed", seed, 0)
         source = torch.Generator().manual_seed(seed)
         # One draw per pose: torch fills a longer tensor with other numbers where its length is no multiple of 16.
         return torch.stack([torch.randn(self.network.noise, generator=source) for _ in range(count)])
@@ -257,7 +258,7 @@ def between(first: Tensor, last: Tensor, steps: int = STEPS, *, spherical: bool 
     Along a line, or with ``spherical`` at even angles; two vectors on one line through the origin have no arc between
     them that is shorter than all others, and keep the line.
     """
-    check_whole("steps", steps, 2)
+    _checks.whole("steps", steps, 2)
     at = torch.linspace(0, 1, steps)[:, None]  # (S, 1)
     weights = (1 - at, at)
     if spherical:
@@ -303,9 +304,3 @@ def _own_encoder(config: Any) -> TextEncoder:
             f"text.encoder: {config.text.encoder}: no such file here; pass the one that the weights were trained "
             f"with{known} as encoder (--encoder FILE)"
         ) from None
-
-
-def check_whole(argument: str, value: object, least: int) -> None:
-    """Raise ``ValueError`` unless a value is a whole number of at least ``least`` that a seed can be."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**63:
-        raise ValueError(f"{argument}: expected a whole number of {least} or more, got {value!r}")

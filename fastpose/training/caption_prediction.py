@@ -204,8 +204,8 @@ def _lines(path: Path) -> list[str]:
 
 def _check_numbers(captions: Sequence[str], count: int, seed: int, interpolate: str) -> None:
     """Raise ``ValueError`` for numbers that are none, and for too few or too many poses."""
-    caption_generation.check_whole("count", count, 1)
-    caption_generation.check_whole("seed", seed, 0)
+    _checks.whole("count", count, 1)
+    _checks.whole("seed", seed, 0)
     if interpolate and count < 2:
         raise ValueError(f"count: expected 2 poses or more with interpolate, the two ends, got {count}")
     if count * max(1, len(captions)) > _MOST_POSES:

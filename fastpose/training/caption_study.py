@@ -12,7 +12,7 @@ import torch
 
 from fastpose import _checks, _files
 from fastpose.training import caption_data, caption_pictures, caption_prediction, prediction
-from fastpose.training.caption_generation import PoseGenerator, check_whole
+from fastpose.training.caption_generation import PoseGenerator
 
 if TYPE_CHECKING:
     from fastpose.data.captions import CaptionedPoses
@@ -62,8 +62,8 @@ def write_items(
         ValueError, FileNotFoundError: one sentence about the weights, the data, a number or the encoder; nothing is
             written then.
     """
-    check_whole("count", count, 1)
-    check_whole("seed", seed, 0)
+    _checks.whole("count", count, 1)
+    _checks.whole("seed", seed, 0)
     _checks.choice("drawing", drawing, DRAWINGS)
     folder = _new_folder(out)
     generator = caption_prediction.open_generator(None, weights, encoder, overrides, free=_FREE)

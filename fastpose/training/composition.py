@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastpose import _checks
 from fastpose.skeletons import COCO, OPENPOSE
 from fastpose.training import (
     caption_generation,
@@ -227,8 +228,8 @@ def _check(captions: Sequence[str], count: int, seed: int, overrides: Sequence[s
     """Raise ``ValueError`` for what is wrong whatever the weights are."""
     if not captions:
         raise ValueError("caption: expected a text, got none")
-    caption_generation.check_whole("count", count, 1)
-    caption_generation.check_whole("seed", seed, 0)
+    _checks.whole("count", count, 1)
+    _checks.whole("seed", seed, 0)
     if count * len(captions) > MOST_POSES:
         raise ValueError(
             f"count: expected at most {MOST_POSES:,} poses at a time, got {count:,} of each of {len(captions)} captions"
