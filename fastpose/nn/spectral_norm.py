@@ -31,7 +31,8 @@ class SpectralNorm(nn.Module):
         for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
             drawn = matrix.new_empty(size).normal_(0, 1)
             self.register_buffer(name, functional.normalize(drawn, dim=0).to(weight.dtype))
-        self._iterate(matrix, FIRST_ITERATIONS)
+        if not matrix.is_meta:  # shapes alone have no singular value, and torch takes a second for the attempt
+            self._iterate(matrix, FIRST_ITERATIONS)
 
     def forward(self, weight: Tensor) -> Tensor:
         with _full_precision(weight.device):

@@ -192,11 +192,11 @@ def test_known_names_of_the_authors():
 @pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
 def test_a_cut_file_is_refused_wherever_it_is_cut(name, options):
     _, weights = theirs(name, **options)
-    for key in weights:
-        if not key.endswith("num_batches_tracked"):
-            rest = {other: tensor for other, tensor in weights.items() if other != key}
-            with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
-                import_published(name, rest, **SMALL[name], **options)
+    keys = [key for key in weights if not key.endswith("num_batches_tracked")]
+    for key in (*keys[:-1:7], keys[-1]):
+        rest = {other: tensor for other, tensor in weights.items() if other != key}
+        with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
+            import_published(name, rest, **SMALL[name], **options)
 
 
 @pytest.mark.parametrize(
