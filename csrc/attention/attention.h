@@ -54,12 +54,15 @@ struct Kernels {
     void (*double_backward)(const DoubleBackward<T>&, int threads);
 };
 
-// The kernels of one instruction set, defined in attention_cpu.cpp, which is compiled once for each.
-FASTPOSE_EACH_LEVEL(template <class T> Kernels<T> kernels();)
+// Each defined in a *_cpu.cpp of its name, which is compiled once per instruction set.
+FASTPOSE_EACH_LEVEL(template <class T> void forward(const Forward<T>&, int threads);
+                    template <class T> void backward(const Backward<T>&, int threads);
+                    template <class T> void double_backward(const DoubleBackward<T>&, int threads);)
 
 template <class T>
 Kernels<T> kernels(CpuLevel level) {
-    return FASTPOSE_AT_LEVEL(level, kernels<T>());
+    return {FASTPOSE_AT_LEVEL(level, forward<T>), FASTPOSE_AT_LEVEL(level, backward<T>),
+            FASTPOSE_AT_LEVEL(level, double_backward<T>)};
 }
 
 }  // namespace fastpose::attention

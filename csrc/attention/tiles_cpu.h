@@ -1,0 +1,183 @@
+// What the attention kernels of the CPU share: tiles, staging, products and scratch memory.
+//
+// Every order of derivative is a sweep over tiles of the Nq x Nk map in which one side lies along the vector lanes
+// (L = tile_vectors * lanes positions a tile) and the other side is walked in blocks of `block` positions. A tile is
+// kept as [walked position][lane], so that row statistics are vertical and need no shuffle, and all the arithmetic is
+// panel_product: a broadcast operand against packed lanes. A walked block is staged once into the cache, in the order
+// of its tensor, for a group of tiles: maps with a power of two of positions would otherwise fall on few cache sets.
+//
+// Notation of the comments (tests/derivations/attention.py checks it): S = Q K^T, P = exp(S - L), O = P V,
+// dP = dO V^T, D = rowsum(dO * O), dS = P (dP - D); A, B, C are the cotangents of dQ, dK, dV.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+
+#include "attention/attention.h"
+#include "common/parallel.h"
+#include "common/simd.h"
+
+namespace fastpose::attention {
+namespace FASTPOSE_SIMD {
+
+using namespace fastpose::FASTPOSE_SIMD;
+
+constexpr int64_t block = 128;  // walked positions of a tile
+constexpr int64_t group = 4;    // tiles that share a staged block
+
+template <class T>
+constexpr int lanes = Simd<T>::lanes;
+template <class T>
+constexpr int64_t packed = tile_vectors * lanes<T>;  // positions along the lanes of one tile
+
+FASTPOSE_INLINE int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+FASTPOSE_INLINE int64_t divide_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
+
+// to[c][lane] = from(c, first + lane); lanes beyond `count` are zero.
+template <class T>
+void pack(Strided3<const T> from, int64_t batch, int64_t channels, int64_t first, int64_t count, T* to) {
+    constexpr int64_t width = packed<T>;
+    const T* source = from.at(batch) + first * from.position;
+    if (count < width) std::fill(to, to + channels * width, T(0));
+    if (from.position == 1) {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t lane = 0; lane < count; ++lane) to[c * width + lane] = source[c * from.channel + lane];
+    } else {
+        for (int64_t lane = 0; lane < count; ++lane)
+            for (int64_t c = 0; c < channels; ++c)
+                to[c * width + lane] = source[c * from.channel + lane * from.position];
+    }
+}
+
+// The reverse of pack for the first `count` lanes.
+template <class T>
+void unpack(const T* from, int64_t channels, int64_t first, int64_t count, Strided3<T> to, int64_t batch) {
+    constexpr int64_t width = packed<T>;
+    T* target = to.at(batch) + first * to.position;
+    if (to.position == 1) {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t lane = 0; lane < count; ++lane) target[c * to.channel + lane] = from[c * width + lane];
+    } else {
+        for (int64_t lane = 0; lane < count; ++lane)
+            for (int64_t c = 0; c < channels; ++c) target[c * to.channel + lane * to.position] = from[c * width + lane];
+    }
+}
+
+// to[position][c]: rows of channels, padded with zeros to `width` channels (a multiple of the lanes).
+template <class T>
+void pack_rows(Strided3<const T> from, int64_t batch, int64_t channels, int64_t first, int64_t count, int64_t width,
+               T* to) {
+    const T* source = from.at(batch) + first * from.position;
+    for (int64_t j = 0; j < count; ++j) {
+        for (int64_t c = 0; c < channels; ++c) to[j * width + c] = source[c * from.channel + j * from.position];
+        for (int64_t c = channels; c < width; ++c) to[j * width + c] = T(0);
+    }
+}
+
+// A block of walked positions in the cache.
+template <class T>
+struct Staged {
+    const T* data;
+    int64_t channel, position;
+};
+
+constexpr int64_t stage_padding = 8;  // keeps the rows of a staged block off the same cache sets
+template <class T>
+int64_t stage_size(int64_t channels) {
+    return std::max((block + stage_padding) * channels, (channels + stage_padding) * block);
+}
+
+template <class T>
+Staged<T> stage(Strided3<const T> from, int64_t batch, int64_t channels, int64_t first, int64_t count, T* to) {
+    const T* source = from.at(batch) + first * from.position;
+    if (from.position == 1) {
+        for (int64_t c = 0; c < channels; ++c)
+            std::memcpy(to + c * (block + stage_padding), source + c * from.channel, count * sizeof(T));
+        return {to, block + stage_padding, 1};
+    }
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t c = 0; c < channels; ++c)
+            to[i * (channels + stage_padding) + c] = source[i * from.position + c * from.channel];
+    return {to, 1, channels + stage_padding};
+}
+
+// tile[i][lane] (+)= sum_c x(c, i) * y[c][lane]: inner products of walked positions with packed ones.
+template <class T, Start start>
+void inner_products(Staged<T> x, int64_t channels, int64_t count, const T* y, T* tile) {
+    constexpr int64_t width = packed<T>;
+    panel_product<T, tile_vectors, start>(count, channels, x.data, x.position, x.channel, y, width, tile, width);
+}
+
+// sums[c][lane] (+)= sum_i x(c, i) * tile[i][lane]: channels gathered over the walked positions.
+template <class T, Start start>
+void gather(Staged<T> x, int64_t channels, int64_t count, const T* tile, T* sums, const T* scale = nullptr) {
+    constexpr int64_t width = packed<T>;
+    panel_product<T, tile_vectors, start>(channels, count, x.data, x.channel, x.position, tile, width, sums, width,
+                                          scale);
+}
+
+// rows[i][c] += sum_lane tile[i][lane] * y[lane][c] for c < width: channels gathered over the packed positions.
+template <class T>
+void gather_rows(int64_t count, int64_t valid_lanes, const T* tile, const T* y, int64_t width, T* rows) {
+    int64_t c = 0;
+    for (; c + 2 * lanes<T> <= width; c += 2 * lanes<T>)
+        panel_product<T, 2, Start::keep>(count, valid_lanes, tile, packed<T>, 1, y + c, width, rows + c, width);
+    if (c < width)
+        panel_product<T, 1, Start::keep>(count, valid_lanes, tile, packed<T>, 1, y + c, width, rows + c, width);
+}
+
+// Runs body(image, first position, tiles, worker) over all groups of tiles of `positions` positions. Groups are smaller
+// where there would be too few of them to occupy the threads.
+template <class T, class Body>
+void for_tile_groups(int64_t batch, int64_t positions, int threads, const Body& body) {
+    const int64_t tiles = divide_up(positions, packed<T>);
+    const int64_t size = std::clamp<int64_t>(batch * tiles / (4 * threads), 1, group);
+    const int64_t groups = divide_up(tiles, size);
+    parallel_for(threads, batch * groups, [&](int64_t item, int worker) {
+        const int64_t first = item % groups * size;
+        body(item / groups, first * packed<T>, std::min(size, tiles - first), worker);
+    });
+}
+
+// D_i (or h_i) = sum_c x(c, i) y(c, i), the row statistics that need no tile.
+template <class T>
+void row_dots(Strided3<const T> x, Strided3<const T> y, const Sizes& size, T* dots, int threads) {
+    parallel_for(threads, size.batch * divide_up(size.queries, block), [&](int64_t item, int) {
+        const int64_t blocks = divide_up(size.queries, block);
+        const int64_t b = item / blocks, first = item % blocks * block;
+        const int64_t last = std::min(first + block, size.queries);
+        T* row = dots + b * size.queries;
+        for (int64_t i = first; i < last; ++i) row[i] = 0;
+        for (int64_t c = 0; c < size.value_channels; ++c) {
+            const T* left = x.at(b) + c * x.channel;
+            const T* right = y.at(b) + c * y.channel;
+            for (int64_t i = first; i < last; ++i) row[i] += left[i * x.position] * right[i * y.position];
+        }
+    });
+}
+// Scratch memory handed out piece by piece; a null start only measures.
+template <class T>
+class Arena {
+   public:
+    explicit Arena(T* start) : start_(start) {}
+    T* take(int64_t count) {
+        T* piece = start_ ? start_ + used_ : nullptr;
+        used_ += round_up(count, 64 / sizeof(T));
+        return piece;
+    }
+    int64_t used() const { return used_; }
+
+   private:
+    T* start_;
+    int64_t used_ = 0;
+};
+
+template <class Pieces, class T>
+int64_t scratch_count(const Sizes& size) {
+    Arena<T> measure(nullptr);
+    Pieces(size, measure);
+    return round_up(measure.used(), 64);
+}
+
+}  // namespace FASTPOSE_SIMD
+}  // namespace fastpose::attention
