@@ -21,19 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import baselines
-import machine
-import memory
 import torch
 import transfer_systems
-from cases import BACKWARD, DOUBLE, Work
-from orders import NotSupported
-from results_file import REFERENCE
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastpose
 from fastpose import losses, models, ops
+from fastpose.benchmark import baselines, machine, memory
+from fastpose.benchmark.cases import BACKWARD, DOUBLE, Work
+from fastpose.benchmark.orders import NotSupported
+from fastpose.benchmark.results_file import REFERENCE
 from fastpose.metrics import two_sample
 
 OPERATION = "system 004"
@@ -209,11 +207,11 @@ def measure_memory(device: str, provider: str, size: Size, update: str) -> dict[
     trained = build(size, device, provider)
     trained.update(update)  # gradients, optimizer, libraries and threads take their memory
     try:
-        before = memory._restart(device)
+        before = memory.restart(device)
     except NotSupported as reason:
         return {**labels, "reason": str(reason)}
     trained.update(update)
-    return {**labels, "extra_bytes": max(memory._peak(device) - before, 0)}
+    return {**labels, "extra_bytes": max(memory.peak(device) - before, 0)}
 
 
 # ----------------------------------------------------------------------------------------------------- two-sample test

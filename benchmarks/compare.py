@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import results_file
-import summary
-from results_file import OURS
+from fastpose.benchmark import results_file, summary
+from fastpose.benchmark.results_file import OURS
 
 Timing = dict[str, Any]
 Pair = tuple[Timing, Timing]

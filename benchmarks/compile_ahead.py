@@ -7,8 +7,8 @@ import sys
 import time
 import warnings
 
-import orders
-from cases import GPU
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import GPU
 
 PROCESSES = 8
 COMPILED_BY_US = "triton"

@@ -9,16 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cuda_timing
-import machine
 import pytest
-import results_file
-import summary
 import torch
-from limits import Limits, clock
-from orders import Job, NotSupported, precision, prepare, reasons
 
 from fastpose import _native
+from fastpose.benchmark import cuda_timing, machine, results_file, summary
+from fastpose.benchmark.limits import Limits, clock
+from fastpose.benchmark.orders import Job, NotSupported, precision, prepare, reasons
 
 FOLDER = Path(__file__).resolve().parent
 ROUND_SECONDS = 0.004  # a round lasts at least so long: short calls are repeated within it
@@ -173,7 +170,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for line in summary.lines(found):
         terminalreporter.write_line(line)
     if name := config.getoption("--save-results"):
-        path = results_file.write(found, results_file.path_of(name))
+        path = results_file.write(found, results_file.path_of(name, FOLDER / "results"))
         terminalreporter.write_line(f"written to {path}")
 
 

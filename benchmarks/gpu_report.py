@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import results_file
-import summary
-from results_file import OURS, REFERENCE
+from fastpose.benchmark import results_file, summary
+from fastpose.benchmark.results_file import OURS, REFERENCE
 
 Timing = dict[str, Any]
 COLOURS = {"ours": "#1b6ca8", "best other": "#e08e0b", "reference": "#9a9a9a"}

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import baselines
 import torch
-from results_file import REFERENCE
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastpose import losses, models, ops
+from fastpose.benchmark import baselines
+from fastpose.benchmark.results_file import REFERENCE
 from fastpose.nn import coordinates
 
 SIGMA, LAMBDA, TEMPERATURE = 1.0, 1e-4, coordinates.TEMPERATURE

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import baselines
 import torch
-from results_file import REFERENCE
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastpose import losses, models, ops
+from fastpose.benchmark import baselines
+from fastpose.benchmark.results_file import REFERENCE
 from fastpose.nn.self_attention import SelfAttention
 
 SIGMA = 1.0

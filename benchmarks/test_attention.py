@@ -1,9 +1,9 @@
 """Attention: every backend and torch's own ways, at the published sizes; and the memory it takes."""
 
-import memory
-import orders
 import pytest
-from cases import ATTENTION, MAIN
+
+from fastpose.benchmark import memory, orders
+from fastpose.benchmark.cases import ATTENTION, MAIN
 
 
 @pytest.mark.parametrize("job", orders.jobs(ATTENTION), ids=str)

@@ -3,10 +3,11 @@
 import functools
 
 import caption_systems
-import orders
 import pytest
-from cases import FORWARD, Work
-from limits import clock
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import FORWARD, Work
+from fastpose.benchmark.limits import clock
 
 count = functools.cache(caption_systems.flop)
 

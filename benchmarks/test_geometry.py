@@ -1,8 +1,9 @@
 """The pairwise descriptor."""
 
-import orders
 import pytest
-from cases import GEOMETRY
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import GEOMETRY
 
 
 @pytest.mark.parametrize("job", orders.jobs(GEOMETRY), ids=str)

@@ -3,9 +3,10 @@
 What torch.compile has to build comes last, so that a run with ``--budget`` has all the rest.
 """
 
-import orders
 import pytest
-from cases import GPU
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import GPU
 
 JOBS = sorted(orders.jobs(GPU), key=lambda job: job.compiled)
 

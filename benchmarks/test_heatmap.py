@@ -1,8 +1,9 @@
 """Heatmaps: rendering, the loss, decoding and the flip test."""
 
-import orders
 import pytest
-from cases import HEATMAP
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import HEATMAP
 
 
 @pytest.mark.parametrize("job", orders.jobs(HEATMAP), ids=str)

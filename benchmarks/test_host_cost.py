@@ -1,8 +1,8 @@
 """The host's part of a call: every operation and backend on tiny tensors."""
 
-import host_cost
-import orders
 import pytest
+
+from fastpose.benchmark import host_cost, orders
 
 BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
 

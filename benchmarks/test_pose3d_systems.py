@@ -2,10 +2,11 @@
 
 import functools
 
-import orders
 import pose3d_systems
 import pytest
-from cases import Work
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import Work
 
 count = functools.cache(pose3d_systems.flop)
 

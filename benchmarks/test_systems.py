@@ -2,11 +2,12 @@
 
 import functools
 
-import orders
 import pytest
 import systems
-from cases import Work
-from results_file import REFERENCE
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import Work
+from fastpose.benchmark.results_file import REFERENCE
 
 count = functools.cache(systems.flop)
 

@@ -2,10 +2,11 @@
 
 import functools
 
-import orders
 import pytest
 import transfer_systems
-from cases import Work
+
+from fastpose.benchmark import orders
+from fastpose.benchmark.cases import Work
 
 count = functools.cache(transfer_systems.flop)
 build = functools.lru_cache(maxsize=1)(transfer_systems.build)  # the providers of a size follow one another

@@ -21,9 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import machine
-
 from fastpose import training
+from fastpose.benchmark import machine
 from fastpose.training import config as configuration
 from fastpose.training.run_folder import RunFolder
 

@@ -12,12 +12,12 @@ import argparse
 import json
 from typing import Any
 
-import machine
 import torch
 from torch import Tensor
 from training_comparison import RESULTS, recorded
 
 from fastpose import training
+from fastpose.benchmark import machine
 from fastpose.data import create_loader
 from fastpose.training import transfer_data, transfer_scores
 from fastpose.training.transfer_data import Inputs

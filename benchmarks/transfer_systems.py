@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
-from results_file import REFERENCE
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastpose import models
+from fastpose.benchmark.results_file import REFERENCE
 from fastpose.nn.nonlocal_block import NonLocalBlock
 
 LIMIT = 2e-4

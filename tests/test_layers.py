@@ -19,6 +19,7 @@ LAYERS = {
     "cli": 7,
     "__main__": 8,
     "training": 6,
+    "benchmark": 6,
     "models": 5,
     "data": 5,
     "metrics": 5,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from fastpose.cli._cases import Case
+    from fastpose.benchmark.cases import Case
 
 REPEATS = 7
 SECONDS = 0.5  # of measuring for each number
@@ -44,11 +44,11 @@ def bench(
         return
     import torch
 
-    from fastpose.cli._cases import cases
+    from fastpose.benchmark.cases import typical
     from fastpose.metrics import report
 
     place = _device(device)
-    chosen = _chosen(cases(), ops or [])
+    chosen = _chosen(typical(), ops or [])
     typer.echo(f"torch {torch.__version__}, {place}, {torch.get_num_threads()} CPU threads; medians of {REPEATS}")
     rows = [["operation", "size", "backend", "forward ms", "x", "forward+backward ms", "x"]]
     notes = []
@@ -92,11 +92,11 @@ def _device(name: str) -> torch.device:
 
 def _measure(name: str, case: Case, device: torch.device) -> tuple[list[list[str]], list[str]]:
     """Return one table row per backend that serves the case, the reference first, and why the others do not."""
-    tensors = case.tensors(device)
+    tensors = case.make(device.type)
     rows, notes, base = [], [], None
     for backend in ("reference", "cpu", "triton", "cuda"):
         try:
-            case.run(tensors, backend)
+            _run(case, tensors, backend)
         except ValueError as error:
             # A backend that the operation does not have is no news; one that cannot serve says why.
             notes += [str(error)] if "cannot serve" in str(error) else []
@@ -108,6 +108,12 @@ def _measure(name: str, case: Case, device: torch.device) -> tuple[list[list[str
     return rows, notes
 
 
+def _run(case: Case, tensors: tuple[Tensor, ...], backend: str) -> Tensor:
+    if case.table is None and backend != "reference":
+        raise ValueError(f"{case.operation} has no backends")
+    return case.call(tensors, **({} if case.table is None else {"backend": backend}))
+
+
 def _cells(seconds: float, reference: float) -> list[str]:
     return [f"{seconds * 1e3:.3f}", f"{reference / seconds:.2f}"]
 
@@ -117,13 +123,13 @@ def _times(case: Case, tensors: tuple[Tensor, ...], backend: str, device: torch.
     import torch
 
     with torch.no_grad():
-        yield _median(lambda: case.run(tensors, backend), device)
+        yield _median(lambda: _run(case, tensors, backend), device)
     if case.wanting:
         inputs = tuple(tensor.clone().requires_grad_(i in case.wanting) for i, tensor in enumerate(tensors))
         leaves = [inputs[index] for index in case.wanting]
 
         def both() -> None:
-            torch.autograd.grad(case.run(inputs, backend).sum(), leaves)
+            torch.autograd.grad(_run(case, inputs, backend).sum(), leaves)
 
         yield _median(both, device)
 

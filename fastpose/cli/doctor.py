@@ -101,9 +101,9 @@ def _operations() -> Iterator[str]:
 
 def _explanations(device: torch.device) -> Iterator[str]:
     from fastpose import ops
-    from fastpose.cli._cases import cases
+    from fastpose.benchmark import cases
 
-    known = cases()
+    known = cases.typical()
     for name in ops.operations():
-        tensors = known[name].tensors(device) if name in known else ()
+        tensors = known[name].make(device.type) if name in known else ()
         yield "\n".join(f"  {line}" for line in str(ops.explain(name, *tensors)).splitlines())

@@ -6,10 +6,10 @@ import statistics
 import time
 from collections.abc import Callable
 
-import cuda_timing
 import torch
 
 from fastpose import ops
+from fastpose.benchmark import cuda_timing
 
 CALLS, ROUNDS = 500, 9
 

@@ -1,7 +1,7 @@
 """Extra memory of attention in three orders of derivative: what a call takes beyond its inputs and results.
 
 On the CPU it is the peak of the resident memory in a process of its own, as Linux counts it; on a GPU, that of torch's
-allocator. ``python benchmarks/memory.py DEVICE PROVIDER B Ck Cv H W`` prints it as JSON.
+allocator. ``python -m fastpose.benchmark.memory DEVICE PROVIDER B Ck Cv H W`` prints it as JSON.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
-from cases import BACKWARD, FORWARD, ORDERS, Case, attention
-from orders import Job, NotSupported, fixed, prepare, reasons
 from torch import Tensor
 
 import fastpose
+from fastpose.benchmark import machine
+from fastpose.benchmark.cases import BACKWARD, FORWARD, ORDERS, Case, attention
+from fastpose.benchmark.orders import Job, NotSupported, fixed, prepare, reasons
 
 Size = tuple[int, int, int, tuple[int, int]]
 SMALL: Size = (1, 8, 8, (4, 4))
@@ -29,7 +29,7 @@ SMALL: Size = (1, 8, 8, (4, 4))
 def in_subprocess(device: str, provider: str, size: Size) -> list[dict[str, Any]]:
     """Return a record per order: with ``extra_bytes``, or with the ``reason`` for which there is none."""
     numbers = [str(number) for number in (*size[:3], *size[3])]
-    command = [sys.executable, __file__, device, provider, *numbers]
+    command = [sys.executable, "-m", __spec__.name, device, provider, *numbers]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536",  # freed blocks go back at once, so that the peak is of what is alive
         "PYTHONPATH": str(Path(fastpose.__file__).parents[1]),  # the package under test, installed or a checkout
@@ -60,9 +60,9 @@ def _extra(job: Job, case: Case) -> int:
     if job.order != FORWARD:
         for tensor in tensors:
             tensor.requires_grad_()
-    before = _restart(job.device)
+    before = restart(job.device)
     kept = _results(job, tensors)
-    return max(_peak(job.device) - before - sum(tensor.nbytes for tensor in kept), 0)
+    return max(peak(job.device) - before - sum(tensor.nbytes for tensor in kept), 0)
 
 
 def _results(job: Job, tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -80,7 +80,7 @@ def _results(job: Job, tensors: tuple[Tensor, ...]) -> list[Tensor]:
     return [tensor.detach() for tensor in (out, grad, *first, *cotangents, *second)]
 
 
-def _restart(device: str) -> int:
+def restart(device: str) -> int:
     """Forget the peak so far and return the bytes in use."""
     if device == "cuda":
         torch.cuda.synchronize()
@@ -93,7 +93,8 @@ def _restart(device: str) -> int:
     return _status("VmRSS")
 
 
-def _peak(device: str) -> int:
+def peak(device: str) -> int:
+    """Return the most bytes that were in use since `restart`."""
     if device == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

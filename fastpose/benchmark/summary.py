@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from results_file import OURS, REFERENCE
+from fastpose.benchmark.results_file import OURS, REFERENCE
 
 Timing = dict[str, Any]
 BUSY = 0.3  # of the cores; numbers measured beside such a load are not to be published

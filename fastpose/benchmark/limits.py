@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import Work
 
 from fastpose import _native
+from fastpose.benchmark.cases import Work
 
 MEBI = 2**20
 SECONDS = 0.1  # of each measurement

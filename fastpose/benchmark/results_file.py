@@ -1,4 +1,4 @@
-"""Result files: one JSON per run of the benchmarks, checked against results/schema.json whenever written or read."""
+"""Result files: one JSON per run of the benchmarks, checked against schema.json whenever written or read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent / "results"
-SCHEMA = FOLDER / "schema.json"
+SCHEMA = Path(__file__).with_name("schema.json")
 FORMAT = 1
 REFERENCE = "reference"  # the provider beside which the others stand
-OURS = (
-    "cpu",
-    "triton",
-    "cuda",
-    "fastpose",
-    "fastpose bf16",
-)  # what must not become slower; the rest is there to compare with
-_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "null": type(None)}
+# What must not become slower; the rest is there to compare with.
+OURS = ("cpu", "triton", "cuda", "fastpose", "fastpose bf16")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "null": type(None),
+}
 
 
 def empty(machine: dict[str, Any], load: list[float]) -> dict[str, Any]:
@@ -35,14 +36,14 @@ def empty(machine: dict[str, Any], load: list[float]) -> dict[str, Any]:
     }
 
 
-def path_of(name: str) -> Path:
-    """Return results/NAME.json, or NAME as a path where it holds a slash; raise ``ValueError`` for a strange name."""
+def path_of(name: str, folder: Path) -> Path:
+    """Return NAME.json in ``folder``, or NAME as a path where it has a slash; ``ValueError`` for a strange name."""
     if "/" in name:
         return Path(name)
     stem = name.removesuffix(".json")
-    if not re.fullmatch(r"[\w.-]+", stem) or stem == SCHEMA.stem:
-        raise ValueError(f"--save-results: expected letters, digits, '.', '_' and '-', not 'schema', got {name!r}")
-    return FOLDER / f"{stem}.json"
+    if not re.fullmatch(r"[\w.-]+", stem):
+        raise ValueError(f"--save-results: expected letters, digits, '.', '_' and '-', got {name!r}")
+    return folder / f"{stem}.json"
 
 
 def write(content: dict[str, Any], path: Path) -> Path:
@@ -71,7 +72,7 @@ def check(content: Any) -> None:
 
 
 def first_problem(value: Any, schema: dict[str, Any], place: str) -> str | None:
-    """Return where and how ``value`` departs from the part of JSON Schema that results/schema.json uses, or None."""
+    """Return where and how ``value`` departs from the part of JSON Schema that schema.json uses, or None."""
     if "const" in schema and value != schema["const"]:
         return f"{place}: expected {schema['const']!r}, got {value!r}"
     if "enum" in schema and value not in schema["enum"]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from cases import Work
+
+from fastpose.benchmark.cases import Work
 
 Calls = Sequence[Callable[[], object]]
 CLOCK = 2.0e9  # cycles/s of the spin kernel, at most

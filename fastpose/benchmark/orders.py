@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from baselines import ON_HOST, STORING, Compiled
-from cases import BACKWARD, DOUBLE, FORWARD, Case, Tensors
-from results_file import OURS, REFERENCE
 from torch import Tensor
 
+from fastpose.benchmark.baselines import ON_HOST, STORING, Compiled
+from fastpose.benchmark.cases import BACKWARD, DOUBLE, FORWARD, Case, Tensors
+from fastpose.benchmark.results_file import OURS, REFERENCE
 from fastpose.ops._explain import _OPERATIONS
 
 _UNSUPPORTED = ("cannot serve this call", "unknown backend", "not implemented", "not supported")

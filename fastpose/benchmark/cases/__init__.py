@@ -1,0 +1,59 @@
+"""What is timed: every operation at the sizes of the published systems, defined once.
+
+System 000 is the self-attention GAN hourglass, 001 PoNA, 002 the adversarial 3-D pose network, 003 the multi-scale
+attention pose transfer, 004 the caption-to-pose GAN.
+"""
+
+from fastpose.benchmark.cases._attention import (
+    ATTENTION,
+    MAIN,
+    attention,
+    attention_residual,
+    attention_rows,
+    attention_work,
+)
+from fastpose.benchmark.cases._case import BACKWARD, DOUBLE, FORWARD, ORDERS, Case, Tensors, Work, channels_last, random
+from fastpose.benchmark.cases._geometry import GEOMETRY, descriptor
+from fastpose.benchmark.cases._gpu import GPU, GPU_ATTENTION, attention_on_gpu, mse_loss_on_gpu, on_gpu, render_on_gpu
+from fastpose.benchmark.cases._heatmap import HEATMAP, decode, depth_maps, flip_average, mse_loss, render
+
+__all__ = [
+    "ATTENTION",
+    "BACKWARD",
+    "DOUBLE",
+    "FORWARD",
+    "GEOMETRY",
+    "GPU",
+    "GPU_ATTENTION",
+    "HEATMAP",
+    "MAIN",
+    "ORDERS",
+    "Case",
+    "Tensors",
+    "Work",
+    "attention",
+    "attention_on_gpu",
+    "attention_residual",
+    "attention_rows",
+    "attention_work",
+    "channels_last",
+    "decode",
+    "depth_maps",
+    "descriptor",
+    "flip_average",
+    "mse_loss",
+    "mse_loss_on_gpu",
+    "on_gpu",
+    "random",
+    "render",
+    "render_on_gpu",
+    "typical",
+]
+
+
+def typical() -> dict[str, Case]:
+    """Return a published case of each operation, by the operation's name: the first of its list."""
+    found: dict[str, Case] = {}
+    for case in (*ATTENTION, *HEATMAP, *GEOMETRY):
+        found.setdefault(case.operation, case)
+    return found
