@@ -1,12 +1,14 @@
-// Torch tensors as arguments. They are read through their Python attributes, so that the module is built without torch
-// and serves every version of it.
+// Torch tensors as arguments. The module is built without torch and serves every version of it: plain tensors are read
+// through DLPack's table where torch has one, in tens of nanoseconds, all others through their Python attributes.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
+#include "bindings/dlpack.h"
 #include "common/tensor_view.h"
 
 namespace fastpose::bindings {
@@ -15,20 +17,40 @@ namespace py = pybind11;
 
 // What a tensor's facts are read by and compared with; lives as long as the process.
 struct TorchNames {
-    PyObject *float32, *float64, *bfloat16, *float16, *int64, *boolean, *tensor;
+    PyObject *float32, *float64, *bfloat16, *float16, *int64, *boolean, *tensor, *parameter;
     PyObject *data_ptr, *dtype, *shape, *stride, *is_cpu, *is_cuda, *get_device;
+    dlpack::Read read;
 
     static const TorchNames& get() {
         static const TorchNames names = [] {
             const py::module_ torch = py::module_::import("torch");
             const auto of_torch = [&](const char* name) { return py::object(torch.attr(name)).release().ptr(); };
             const auto text = [](const char* name) { return PyUnicode_InternFromString(name); };
-            return TorchNames{of_torch("float32"), of_torch("float64"), of_torch("bfloat16"), of_torch("float16"),
-                              of_torch("int64"),   of_torch("bool"),    of_torch("Tensor"),   text("data_ptr"),
-                              text("dtype"),       text("shape"),       text("stride"),       text("is_cpu"),
-                              text("is_cuda"),     text("get_device")};
+            return TorchNames{of_torch("float32"),  of_torch("float64"),
+                              of_torch("bfloat16"), of_torch("float16"),
+                              of_torch("int64"),    of_torch("bool"),
+                              of_torch("Tensor"),   py::object(torch.attr("nn").attr("Parameter")).release().ptr(),
+                              text("data_ptr"),     text("dtype"),
+                              text("shape"),        text("stride"),
+                              text("is_cpu"),       text("is_cuda"),
+                              text("get_device"),   reader(torch)};
         }();
         return names;
+    }
+
+    // DLPack's reader of torch.Tensor; null where this version of torch has none that we know.
+    static dlpack::Read reader(const py::module_& torch) {
+        const py::object capsule = py::getattr(torch.attr("Tensor"), dlpack::attribute, py::none());
+        if (!PyCapsule_IsValid(capsule.ptr(), dlpack::capsule)) return nullptr;
+        return dlpack::reader_of(
+            static_cast<const dlpack::Exchange*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::capsule)));
+    }
+
+    // Whether the object is a tensor of no special class: its memory is all there is to it, but for gradients and the
+    // bits by which torch conjugates and changes signs lazily.
+    bool plain(py::handle object) const {
+        const auto* const type = reinterpret_cast<PyObject*>(Py_TYPE(object.ptr()));
+        return type == tensor || type == parameter;
     }
 
     DType dtype_of(const PyObject* object) const {
@@ -64,14 +86,36 @@ inline void read_device(py::handle tensor, const TorchNames& names, TensorView& 
     view.device_index = owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.get_device)).cast<int>();
 }
 
-inline void read_view(py::handle tensor, TensorView& view) {
-    const TorchNames& names = TorchNames::get();
+inline void check_rank(Py_ssize_t rank, Py_ssize_t strides) {
+    if (rank > max_rank || rank != strides)
+        throw std::invalid_argument("tensor: expected at most " + std::to_string(max_rank) + " dimensions, got " +
+                                    std::to_string(rank));
+}
+
+// False where torch cannot show the tensor this way: one on a meta device, a sparse one.
+inline bool read_in_place(py::handle tensor, dlpack::Read read, TensorView& view) {
+    dlpack::Tensor found;
+    if (read(tensor.ptr(), &found) != 0) {
+        PyErr_Clear();
+        return false;
+    }
+    check_rank(found.rank, found.rank);
+    view.present = true;
+    view.data = static_cast<char*>(found.data) + found.byte_offset;
+    view.dtype = dlpack::dtype_of(found);
+    view.device = dlpack::device_of(found);
+    view.device_index = view.device == Device::cpu ? 0 : found.device_index;
+    view.rank = found.rank;
+    std::copy_n(found.size, found.rank, view.size);
+    std::copy_n(found.stride, found.rank, view.stride);
+    return true;
+}
+
+inline void read_attributes(py::handle tensor, const TorchNames& names, TensorView& view) {
     const py::object shape = owned(PyObject_GetAttr(tensor.ptr(), names.shape));
     const py::object stride = owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.stride));
     const Py_ssize_t rank = PyTuple_Size(shape.ptr());
-    if (rank > max_rank || rank != PyTuple_Size(stride.ptr()))
-        throw std::invalid_argument("tensor: expected at most " + std::to_string(max_rank) + " dimensions, got " +
-                                    std::to_string(rank));
+    check_rank(rank, PyTuple_Size(stride.ptr()));
     view.present = true;
     view.rank = static_cast<int>(rank);
     read_sizes(shape, view.rank, view.size);
@@ -80,6 +124,12 @@ inline void read_view(py::handle tensor, TensorView& view) {
     read_device(tensor, names, view);
     view.data = PyLong_AsVoidPtr(owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.data_ptr)).ptr());
     if (PyErr_Occurred()) throw py::error_already_set();
+}
+
+inline void read_view(py::handle tensor, TensorView& view) {
+    const TorchNames& names = TorchNames::get();
+    if (!names.read || !names.plain(tensor) || !read_in_place(tensor, names.read, view))
+        read_attributes(tensor, names, view);
 }
 
 }  // namespace fastpose::bindings
