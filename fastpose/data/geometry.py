@@ -36,18 +36,25 @@ def exact_matrix(center: np.ndarray, side: float, rotation: float, size: tuple[i
     cosine, sine = ratio * math.cos(angle), ratio * math.sin(angle)
     turn = np.array([[cosine, sine], [-sine, cosine]])  # y down: this turns the picture anticlockwise
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    return np.column_stack([turn, middle - turn @ np.asarray(center, dtype=np.float64)])
+    return affine(turn, middle - turn @ np.asarray(center, dtype=np.float64))
+
+
+def affine(linear: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return the map (2, 3) of a linear part (2, 2) and an offset (2,)."""
+    matrix = np.empty((2, 3))
+    matrix[:, :2], matrix[:, 2] = linear, offset
+    return matrix
 
 
 def move(after: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Return the affine map that applies ``before`` and then ``after``."""
-    return np.column_stack([after[:, :2] @ before[:, :2], after[:, :2] @ before[:, 2] + after[:, 2]])
+    return affine(after[:, :2] @ before[:, :2], after[:, :2] @ before[:, 2] + after[:, 2])
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
     """Return the inverse of an affine map."""
     inverse = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([inverse, -inverse @ matrix[:, 2]])
+    return affine(inverse, -inverse @ matrix[:, 2])
 
 
 def mirror(size: tuple[int, int]) -> np.ndarray:
@@ -80,7 +87,19 @@ def warp(
 
     height, width = size
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    return cv2.warpAffine(photo, matrix, (width, height), flags=flags, borderValue=(fill, fill, fill))
+    options = {"M": matrix, "dsize": (width, height), "flags": flags, "borderValue": (fill,) * 4}
+    if _faster_by_four(photo, size):
+        padded = cv2.warpAffine(cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), **options)
+        return cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB)
+    return cv2.warpAffine(photo, **options)
+
+
+def _faster_by_four(photo: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether resampling takes less time with a fourth channel that fills a word per pixel: the same values, by
+    OpenCV's faster loop, unless the photo is so large that copying it takes longer.
+    """
+    pixels = photo.shape[0] * photo.shape[1]
+    return photo.ndim == 3 and photo.dtype == np.uint8 and 0 < pixels <= 4 * size[0] * size[1]
 
 
 def cut(

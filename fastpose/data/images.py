@@ -51,7 +51,8 @@ def read_image(path: str | Path, *, pixel_limit: int = PIXEL_LIMIT, exif: str = 
         decoded = None
     if decoded is None:
         raise ValueError(f"image {path}: the file is damaged and cannot be decoded; restore it")
-    return np.ascontiguousarray(decoded[:, :, ::-1])
+    rgb: np.ndarray = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, decoded)  # in place
+    return rgb
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -101,14 +101,14 @@ class KeypointDataset(Dataset):
     def _sample(self, index: int, photo: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         person: Person = self.source.persons[index]
         view = self.augment.sample(rng) if self.augment is not None else transforms.PLAIN
-        image = self.crop.cut(photo, person.center, person.scale, view, self.image_size)  # (H, W, 3)
+        image = self.crop.cut_planes(photo, person.center, person.scale, view, self.image_size)  # (3, H, W)
         points, to_image = self.crop.place(person.keypoints, person.center, person.scale, view, self.heatmap_size)
         visible = (person.visibility > 0) & transforms.inside(points, self.heatmap_size)
         if view.flip:
             points, visible = points[self._flip], visible[self._flip]
         points = np.where(visible[:, None], points, 0.0)
         sample = {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),  # (3, H, W)
+            "image": torch.from_numpy(image),
             "keypoints": torch.from_numpy(points.astype(np.float32)),  # (K, 2)
             "visibility": torch.from_numpy(visible.astype(np.float32)),  # (K,)
             "to_image": torch.from_numpy(to_image),  # (2, 3)

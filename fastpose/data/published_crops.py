@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fastpose.data.geometry import View, exact_matrix, invert, warp, warp_shrinking
+from fastpose.data.geometry import View, affine, exact_matrix, invert, warp, warp_shrinking
 
 # Stacked-hourglass codes add this before truncation, so that exact whole numbers survive rounding errors.
 _TRUNCATION_GUARD = 1e-4
@@ -26,7 +26,7 @@ def torch_matrix(center: np.ndarray, scale: float, rotation: float, size: tuple[
     angle = math.radians(rotation)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     linear = turn @ stretch
-    return np.column_stack([linear, middle - linear @ np.asarray(center, dtype=np.float64)])
+    return affine(linear, middle - linear @ np.asarray(center, dtype=np.float64))
 
 
 def place_truncated(

@@ -119,8 +119,21 @@ class Crop:
 
     def cut(self, photo: np.ndarray, center: np.ndarray, scale: float, view: View, size: tuple[int, int]) -> np.ndarray:
         """Cut the person's square out of ``photo`` (uint8 (H, W, 3)) under ``view``; outside of the photo is black."""
+        import cv2
+
+        return cv2.merge(list(self.cut_planes(photo, center, scale, view, size)))
+
+    def cut_planes(
+        self, photo: np.ndarray, center: np.ndarray, scale: float, view: View, size: tuple[int, int]
+    ) -> np.ndarray:
+        """As ``cut``, channels first: uint8 (3, H, W)."""
+        import cv2
+
         image = self.cutter(photo, center, scale, view, size)
-        return _gain(image[:, ::-1] if view.flip else image, view.gain)
+        image = cv2.flip(image, 1) if view.flip else image
+        planes = np.empty((3, *size), np.uint8)
+        cv2.split(image, list(planes))
+        return _gain(planes, view.gain)
 
     def place(
         self, points: np.ndarray, center: np.ndarray, scale: float, view: View, size: tuple[int, int]
@@ -177,9 +190,12 @@ def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
 
 
-def _gain(image: np.ndarray, gain: tuple[float, float, float]) -> np.ndarray:
-    """Multiply each channel of uint8 (H, W, 3) by its gain, clipped to 0..255."""
-    if gain == (1.0, 1.0, 1.0):
-        return image
-    table = np.clip(np.arange(256)[:, None] * np.array(gain) + 0.5, 0, 255).astype(np.uint8)  # (256, 3)
-    return np.stack([table[image[:, :, channel], channel] for channel in range(3)], axis=2)
+def _gain(planes: np.ndarray, gain: tuple[float, float, float]) -> np.ndarray:
+    """Multiply each channel of uint8 (3, H, W) by its gain, clipped to 0..255, in place."""
+    import cv2
+
+    if gain != (1.0, 1.0, 1.0):
+        tables = np.clip(np.array(gain)[:, None] * np.arange(256) + 0.5, 0, 255).astype(np.uint8)  # (3, 256)
+        for plane, table in zip(planes, tables, strict=True):
+            cv2.LUT(plane, table, plane)
+    return planes

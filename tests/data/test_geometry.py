@@ -94,6 +94,15 @@ def test_resizing_keeps_the_edges():
     assert np.allclose(corners, [[-0.5, -0.5], [4.5, 29.5]])
 
 
+@pytest.mark.parametrize("fill", [0, 255])
+@pytest.mark.parametrize("size", [(1, 1), (33, 40), (64, 48)])
+def test_colours_are_resampled_one_by_one(fill, size):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    matrix = exact_matrix(np.array([20.0, 30.0]), 55.0, 25.0, size)
+    planes = [geometry.warp(np.ascontiguousarray(plane), matrix, size, fill=fill) for plane in np.moveaxis(photo, 2, 0)]
+    assert np.array_equal(geometry.warp(photo, matrix, size, fill=fill), np.stack(planes, axis=2))
+
+
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (3, -2), (-4, 5), (40, 0), (0, -99)])
 def test_whole_pixels_are_copied_bit_by_bit(right, down):
     photo = np.random.default_rng(0).integers(0, 255, (20, 16, 3), dtype=np.uint8)

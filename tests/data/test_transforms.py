@@ -74,6 +74,15 @@ def test_gain_is_applied_per_channel_and_clipped():
 
 
 @pytest.mark.parametrize("name", tuple(transforms.CROPS))
+def test_planes_are_the_cut_with_channels_first(name):
+    photo = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    place = (photo, np.array([30.0, 25.0]), 0.3, View(1.1, 20.0, True, (0.7, 1.0, 1.3)), (64, 48))
+    planes = transforms.crop(name).cut_planes(*place)
+    assert planes.flags.c_contiguous
+    assert np.array_equal(np.moveaxis(planes, 0, 2), transforms.crop(name).cut(*place))
+
+
+@pytest.mark.parametrize("name", tuple(transforms.CROPS))
 def test_a_mirrored_view_mirrors_image_and_points(name):
     photo = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     crop, center, points = transforms.crop(name), np.array([30.0, 30.0]), np.array([[12.0, 40.0], [33.0, 8.0]])
