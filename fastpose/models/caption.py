@@ -152,7 +152,8 @@ class Generator(Captioned):
 class Discriminator(Captioned):
     """Four convolutions to 4 x 4, where the text joins, and one score: (heatmaps (B, K, 64, 64) [, text]) -> (B,).
 
-    Raises ``ValueError`` for inputs of other shapes, for a conditional network without text, and for text that an
+    Poses that are judged with several texts may be looked at once, by ``features``, and judged by ``scores``. Raises
+    ``ValueError`` for inputs of other shapes, for a conditional network without text, and for text that an
     unconditional one does not see.
     """
 
@@ -169,6 +170,7 @@ class Discriminator(Captioned):
     ) -> None:
         super().__init__(sizes)
         self.keypoints = keypoints
+        self.batch_norm = batch_norm
         self.first = _down(keypoints, widths[0], batch_norm)
         self.attention = NonLocalBlock(widths[0]) if self_attention else nn.Identity()
         self.downs = nn.Sequential(*(_down(*channels, batch_norm) for channels in pairwise(widths)))
@@ -178,11 +180,18 @@ class Discriminator(Captioned):
         self.last = nn.Sequential(end, *([nn.Sigmoid()] if sigmoid else []))
 
     def forward(self, heatmaps: Tensor, text: Tensor | None = None) -> Tensor:
+        return self.scores(self.features(heatmaps), text)
+
+    def features(self, heatmaps: Tensor) -> Tensor:
+        """Return what is seen in heatmaps (B, K, 64, 64) before the text joins, (B, C, 4, 4)."""
         layout = f"(B, {self.keypoints}, {SIDE}, {SIDE})"
         _checks.tensor("heatmaps", heatmaps, layout)
         _checks.shape("heatmaps", heatmaps, (None, self.keypoints, SIDE, SIDE), layout)
-        caption = self.caption(text, heatmaps.shape[0])
-        x = self.downs(self.attention(self.first(heatmaps)))  # (B, C, 4, 4)
+        return self.downs(self.attention(self.first(heatmaps)))
+
+    def scores(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        """Return the scores (B,) of ``features`` (B, C, 4, 4) with a text."""
+        caption = self.caption(text, x.shape[0])
         if caption is not None:
             x = torch.cat((x, caption[:, :, None, None].expand(-1, -1, *x.shape[2:])), dim=1)  # (B, C + compress, 4, 4)
         return self.last(self.joint(x)).flatten()

@@ -268,14 +268,16 @@ def look_up(table: Tensor, batch: dict[str, Tensor], config: CaptionConfig) -> T
 def critic_terms(critic: nn.Module, real: Tensor, fake: Tensor, texts: Texts | None, config: CaptionConfig) -> Terms:
     """Return the terms of the critic's loss, unweighted, and ``critic``, their weighted sum without the penalty.
 
-    Each group of poses is seen by itself, as batch norm feels it: true ones, with other captions, made ones.
+    Each group of poses is seen by itself, as batch norm feels it: true ones, with other captions, made ones. Without
+    batch norm the true ones are looked at once for both captions.
     """
     alpha, settings = config.loss.alpha, config.loss
     own = texts and texts.own
-    terms = {"real": _score(_run(critic, real, own), True, config)}
+    seen = _seen(critic, real, texts)
+    terms = {"real": _score(seen(own), True, config)}
     weights = {"real": 1.0, "fake": 1.0}
     if texts is not None:
-        terms["mismatched"] = _score(_run(critic, real, texts.mismatched), False, config)
+        terms["mismatched"] = _score(seen(texts.mismatched), False, config)
         weights |= {"real": 1 + alpha, "mismatched": alpha}
         if settings.algorithm == "gan" and settings.gan_weights == "paper":
             weights = {name: weight / (1 + alpha) for name, weight in weights.items()}
@@ -305,6 +307,14 @@ def validation_losses(
 
 def _run(network: nn.Module, first: Tensor, text: Tensor | None) -> Tensor:
     return network(first) if text is None else network(first, text)
+
+
+def _seen(critic: Any, poses: Tensor, texts: Texts | None) -> Callable[[Tensor | None], Tensor]:
+    """Return what scores the same poses with one text or another, in one look at them where that is the same."""
+    if texts is None or critic.batch_norm:  # whose running statistics count how often it looked
+        return lambda text: _run(critic, poses, text)
+    features = critic.features(poses)
+    return lambda text: critic.scores(features, text)
 
 
 def _score(scores: Tensor, real: bool, config: CaptionConfig) -> Tensor:

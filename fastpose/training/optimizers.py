@@ -1,9 +1,10 @@
-"""One network's optimizer as a section of a configuration (systems 002 and 004)."""
+"""One network's optimizer as a section of a configuration (systems 002 and 004), and Adam as all systems make it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,5 +33,10 @@ class NetworkOptimizerConfig:
 def build(parameters: Sequence[nn.Parameter], config: NetworkOptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer of one network's trained parameters."""
     if config.name == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2))
+        return adam(parameters, lr=config.lr, betas=(config.beta1, config.beta2))
     return torch.optim.RMSprop(parameters, lr=config.lr, alpha=0.99)
+
+
+def adam(parameters: Iterable[Any], **options: Any) -> torch.optim.Adam:
+    """Return Adam in one pass over each parameter and its averages; torch's default on a CPU takes about ten."""
+    return torch.optim.Adam(parameters, fused=True, **options)

@@ -15,7 +15,7 @@ from fastpose.data.loading import create_loader
 from fastpose.metrics import reid as scores
 from fastpose.models.reid import Embedder
 from fastpose.nn import backbones
-from fastpose.training import reid_data, schedules
+from fastpose.training import optimizers, reid_data, schedules
 from fastpose.training.reid_config import ReidConfig, ReidOptimizerConfig
 from fastpose.training.systems import System
 
@@ -50,7 +50,7 @@ def build_optimizer(network: Embedder, config: ReidOptimizerConfig) -> torch.opt
         {"params": head, "lr": config.lr},
     ]
     if config.name == "adam":
-        return torch.optim.Adam(groups, lr=config.lr, weight_decay=config.weight_decay)
+        return optimizers.adam(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fastpose import losses, models, ops
-from fastpose.training import distributed, pose_data, pose_scores, schedules
+from fastpose.training import distributed, optimizers, pose_data, pose_scores, schedules
 from fastpose.training.estimation import InferenceConfig, PoseEstimator
 from fastpose.training.sagan_config import NetworkOptimizerConfig, SaganConfig, ScheduleConfig
 from fastpose.training.systems import System
@@ -56,7 +56,7 @@ def build_discriminator(config: SaganConfig) -> nn.Module | None:
 def build_optimizer(network: nn.Module, config: NetworkOptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer of one network."""
     if config.name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        return optimizers.adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.RMSprop(network.parameters(), lr=config.lr, alpha=0.99, weight_decay=config.weight_decay)
 
 

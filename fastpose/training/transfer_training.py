@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fastpose import _checks, losses
 from fastpose.losses import perceptual
 from fastpose.nn import backbones
-from fastpose.training import schedules, transfer_data, transfer_scores
+from fastpose.training import optimizers, schedules, transfer_data, transfer_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,9 @@ def build_optimizers(networks: dict[str, nn.Module], config: OptimizerConfig) ->
     """Return an optimizer for each network; all but "generator" are discriminators."""
     rates = {name: config.lr if name == "generator" else config.discriminator_lr or config.lr for name in networks}
     betas = (config.beta1, config.beta2)
-    return {n: torch.optim.Adam(network.parameters(), lr=rates[n], betas=betas) for n, network in networks.items()}
+    return {
+        name: optimizers.adam(network.parameters(), lr=rates[name], betas=betas) for name, network in networks.items()
+    }
 
 
 def build_schedulers(

@@ -208,6 +208,17 @@ def test_a_one_sided_penalty_was_seen() -> None:
     assert float(trainer.step(batch_for(trainer), update_for(trainer))["penalty"]) > 1e-3
 
 
+@pytest.mark.parametrize(("norm", "looks"), [("none", 2), ("batch", 3)])
+def test_true_poses_are_looked_at_once_for_both_captions_unless_batch_norm_counts_the_looks(
+    norm: str, looks: int
+) -> None:
+    trainer = trainer_for("loss.algorithm=wgan", f"discriminator.norm={norm}")
+    seen: list[Tensor] = []
+    trainer.networks["discriminator"].first.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    trainer.step(batch_for(trainer), update_for(trainer))
+    assert len(seen) == looks
+
+
 # ---- order, counting, clipping ---------------------------------------------------------------------------------
 
 
