@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,14 @@ import pytest
 import torch
 
 from fastpose import _native
-from fastpose.benchmark import cuda_timing, machine, results_file, summary
+from fastpose.benchmark import machine, results_file, summary
 from fastpose.benchmark.limits import Limits, clock
-from fastpose.benchmark.orders import Job, NotSupported, precision, prepare, reasons
+from fastpose.benchmark.orders import Job
+from fastpose.benchmark.run import Run, command
+from fastpose.benchmark.timing import in_both_orders
 
 FOLDER = Path(__file__).resolve().parent
-ROUND_SECONDS = 0.004  # a round lasts at least so long: short calls are repeated within it
-SECONDS = 0.35  # of rounds for each number
-ROUNDS = (3, 25)
-STARTED = time.monotonic()
-RESULTS = pytest.StashKey[dict[str, Any]]()
+RUN = pytest.StashKey[Run]()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -50,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_quiet = True  # the summary below takes the place of its table; -v does not change that
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(machine.threads())
-        config.stash[RESULTS] = results_file.empty(machine.describe(), machine.load())
+        config.stash[RUN] = Run(command(["pytest", *sys.argv[1:]]), budget=config.getoption("budget"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,106 +64,51 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def results(pytestconfig: pytest.Config) -> dict[str, Any]:
-    """The content of the result file so far."""
-    return pytestconfig.stash[RESULTS]
+def run(pytestconfig: pytest.Config) -> Run:
+    """The run so far."""
+    return pytestconfig.stash[RUN]
 
 
 @pytest.fixture(scope="session")
-def limits(results: dict[str, Any]) -> Iterator[Limits]:
+def results(run: Run) -> dict[str, Any]:
+    """The content of the result file so far."""
+    return run.content
+
+
+@pytest.fixture(scope="session")
+def limits(run: Run) -> Limits:
     """What the machine can do; measured when first asked for."""
-    measured = Limits()
-    yield measured
-    results["limits"] = measured.records
+    return run.limits
 
 
 @pytest.fixture
-def timed(benchmark: Any) -> Callable[[Callable[[], object]], dict[str, Any]]:
-    """Time a call after one of warm-up: median and quartiles in seconds, rounds, calls in a round."""
-
-    def time(call: Callable[[], object]) -> dict[str, Any]:
-        once = _once(call)
-        if once < SECONDS / ROUNDS[0]:  # the first call also pays for memory and plans
-            once = _once(call)
-        iterations = max(1, round(ROUND_SECONDS / once))
-        rounds = min(max(int(SECONDS / (once * iterations)), ROUNDS[0]), ROUNDS[1])
-        benchmark.pedantic(call, rounds=rounds, iterations=iterations)
-        stats = benchmark.stats.stats
-        quartiles = {"median_s": stats.median, "q1_s": stats.q1, "q3_s": stats.q3}
-        return quartiles | {"rounds": rounds, "iterations": iterations}
-
-    return time
-
-
-def _once(call: Callable[[], object]) -> float:
-    start = clock()
-    call()
-    return max(clock() - start, 1e-7)
+def both_orders(benchmark: Any) -> Callable[[Mapping[str, Callable[[], object]]], dict[str, dict[str, Any]]]:
+    """Time calls that are compared, by name, first to last and last to first: medians, quartiles, rounds."""
+    return lambda calls: benchmark.pedantic(in_both_orders, (calls,), rounds=1)
 
 
 @pytest.fixture
-def timed_on_gpu(benchmark: Any) -> Callable[[Job], dict[str, Any]]:
-    """Time a job by CUDA events, and its peak of memory."""
-
-    def time_it(job: Job) -> dict[str, Any]:
-        with reasons(job):
-            calls = [prepare(job) for _ in range(cuda_timing.sets(job.case.work[job.order]))]
-            found = cuda_timing.measure(calls)
-            return found | {"peak_bytes": cuda_timing.peak_bytes(calls[0])}
-
-    def once(job: Job) -> dict[str, Any]:
-        gc.collect()  # graphs of second derivatives are cycles
-        return benchmark.pedantic(time_it, (job,), rounds=1, iterations=1)
-
-    return once
+def timed(both_orders: Callable) -> Callable[[Callable[[], object]], dict[str, Any]]:
+    """Time a call by itself."""
+    return lambda call: both_orders({"": call})[""]
 
 
 @pytest.fixture
-def budget(pytestconfig: pytest.Config) -> Callable[[], None]:
-    """Refuse once the time given to the run is spent."""
+def measure(benchmark: Any, run: Run) -> Callable[[Sequence[Job]], None]:
+    """Time the jobs that are compared and record them; skip where none can be done."""
 
-    def check() -> None:
-        given = pytestconfig.getoption("budget")
-        if time.monotonic() - STARTED > given:
-            raise NotSupported(f"the {given:.0f} s given to this run were spent")
-
-    return check
-
-
-@pytest.fixture
-def measure(
-    timed: Callable, timed_on_gpu: Callable, budget: Callable, limits: Limits, results: dict[str, Any]
-) -> Callable[[Job], None]:
-    """Time a job and record it, with the floor that the machine's limits set it; skip what cannot be done."""
-
-    def seconds_of(job: Job) -> dict[str, Any]:
-        budget()
-        if job.by_events:
-            return timed_on_gpu(job)
-        call = prepare(job)
-        with reasons(job):
-            return timed(call)
-
-    def record(job: Job) -> None:
-        case = job.case
-        with precision(case):
-            try:
-                seconds = seconds_of(job)
-            except NotSupported as reason:
-                results["skipped"].append({**job.labels, "reason": str(reason)})
-                pytest.skip(str(reason))
-        floor = limits.floor(job.device, case.dtype, case.work[job.order], case.precision)
-        results["timings"].append({**job.labels, **seconds, "floor_s": floor})
+    def record(group: Sequence[Job]) -> None:
+        if not benchmark.pedantic(run.measure, (group,), rounds=1):
+            pytest.skip(run.content["skipped"][-1]["reason"])
 
     return record
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    found = config.stash.get(RESULTS, None)
-    if found is None or not (found["timings"] or found["memory"] or found["host_costs"]):
+    run = config.stash.get(RUN, None)
+    if run is None or not (run.content["timings"] or run.content["memory"] or run.content["host_costs"]):
         return
-    found["load"]["after"] = machine.load()
-    summary.complete(found)
+    found = run.finish()
     terminalreporter.section("fastpose benchmarks")
     for line in summary.lines(found):
         terminalreporter.write_line(line)

@@ -3,12 +3,12 @@
 import pytest
 
 from fastpose.benchmark import memory, orders
-from fastpose.benchmark.cases import ATTENTION, MAIN
+from fastpose.benchmark.cases import ATTENTION, MAIN, SIZES
 
 
-@pytest.mark.parametrize("job", orders.jobs(ATTENTION), ids=str)
-def test_attention(measure, job):
-    measure(job)
+@pytest.mark.parametrize("group", orders.groups((*ATTENTION, *SIZES)), ids=orders.named)
+def test_attention(measure, group):
+    measure(group)
 
 
 @pytest.mark.parametrize("provider", [*orders.backends(ATTENTION[0]), "sdpa"])

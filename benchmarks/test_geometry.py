@@ -6,6 +6,6 @@ from fastpose.benchmark import orders
 from fastpose.benchmark.cases import GEOMETRY
 
 
-@pytest.mark.parametrize("job", orders.jobs(GEOMETRY), ids=str)
-def test_geometry(measure, job):
-    measure(job)
+@pytest.mark.parametrize("group", orders.groups(GEOMETRY), ids=orders.named)
+def test_geometry(measure, group):
+    measure(group)

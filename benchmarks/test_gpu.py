@@ -13,4 +13,4 @@ JOBS = sorted(orders.jobs(GPU), key=lambda job: job.compiled)
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
 def test_gpu(measure, job):
-    measure(job)
+    measure([job])

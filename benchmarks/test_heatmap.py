@@ -6,6 +6,6 @@ from fastpose.benchmark import orders
 from fastpose.benchmark.cases import HEATMAP
 
 
-@pytest.mark.parametrize("job", orders.jobs(HEATMAP), ids=str)
-def test_heatmap(measure, job):
-    measure(job)
+@pytest.mark.parametrize("group", orders.groups(HEATMAP), ids=orders.named)
+def test_heatmap(measure, group):
+    measure(group)

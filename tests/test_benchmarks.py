@@ -45,7 +45,7 @@ systems = pytest.importorskip("systems", reason=REASON)
 transfer_systems = pytest.importorskip("transfer_systems", reason=REASON)
 
 SMALL = [
-    cases.attention(2, 4, 8, (6, 5), sdpa_twice=True),
+    cases.attention(2, 4, 8, (6, 5), orders=(*cases.ORDERS, cases.PENALTY), sdpa_twice=True, also=(cases.AVX2,)),
     cases.attention(1, 4, 8, (6, 4), (3, 2)),
     cases.attention_residual(1, 4, 8, (5, 5)),
     cases.attention_rows(1, 4, (8, 8)),
@@ -60,7 +60,7 @@ SMALL = [
     cases.descriptor(3, 5, 2),
 ]
 CPU_JOBS = [job for job in orders.jobs(SMALL) if job.device == "cpu"]
-PUBLISHED = (*cases.ATTENTION, *cases.HEATMAP, *cases.GEOMETRY, *cases.GPU)
+PUBLISHED = (*cases.ATTENTION, *cases.SIZES, *cases.HEATMAP, *cases.GEOMETRY, *cases.GPU)
 
 
 def timing(provider: str, median: float, **labels) -> dict:
@@ -71,7 +71,7 @@ def timing(provider: str, median: float, **labels) -> dict:
 
 @pytest.fixture
 def results() -> dict:
-    found = results_file.empty(machine.describe(), [0.1, 0.1, 0.1])
+    found = results_file.empty(machine.describe(), [0.1, 0.1, 0.1], "pytest --benchmark-only")
     found["timings"] = [timing("reference", 4.0), timing("cpu", 1.0), timing("sdpa", 3.0), timing("blocked", 2.0)]
     found["limits"] = [{"device": "cpu", "name": "write 1 MiB", "unit": "GB/s", "value": 10.0}]
     labels = {name: found["timings"][0][name] for name in (*summary.NAMES, "provider")}
@@ -460,7 +460,8 @@ def test_files_in_the_results_folder_follow_the_schema(path):
     ("change", "words"),
     [
         (lambda found: found.pop("load"), "expected a field 'load'"),
-        (lambda found: found.update(format=2), "expected 1, got 2"),
+        (lambda found: found.update(format=3), "expected one of"),
+        (lambda found: found.pop("command"), "expected a field 'command'"),
         (lambda found: found.update(note="x"), "unknown field 'note'"),
         (lambda found: found["timings"][0].update(median_s=0.0), r"timings\[0\].median_s: expected more than 0"),
         (lambda found: found["timings"][0].update(median_s=float("nan")), "expected a finite number"),
@@ -489,7 +490,8 @@ def test_names_of_result_files():
 
 
 def test_a_file_without_the_newer_fields_is_still_one(results):
-    del results["host_costs"]
+    del results["host_costs"], results["command"]
+    results["format"] = 1
     results_file.check(results)
     results["timings"][0]["peak_bytes"] = 5
     results["host_costs"] = [{"operation": "op", "device": "cpu", "provider": "cpu", "host_us": 5.5, "kernel_us": None}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -37,7 +38,7 @@ def calls(device: str, backend: str) -> dict[str, Callable[[], object]]:
         "render_depth_maps": lambda: ops.render_depth_maps(points, depth, size, 1.0, backend=backend),
         "heatmap_mse_loss": lambda: ops.heatmap_mse_loss(planes, points, 1.0, backend=backend),
         **{
-            f"decode_heatmaps {method}": lambda method=method: ops.decode_heatmaps(planes, method, backend=backend)
+            f"decode_heatmaps {method}": partial(ops.decode_heatmaps, planes, method, backend=backend)
             for method in ("argmax", "quarter", "dark", "softargmax")
         },
         "flip_average": lambda: ops.flip_average(planes, planes, pairs, backend=backend),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fastpose import _native
+from fastpose.benchmark import machine
 from fastpose.benchmark.cases import Work
 
 MEBI = 2**20
@@ -90,12 +91,15 @@ class Limits:
             self.records.append({"device": device, "name": name, "unit": unit, "value": value / 1e9})
         return self._known[device, name]
 
-    def arithmetic(self, device: str, dtype: str, precision: str = "highest") -> float:
+    def arithmetic(self, device: str, dtype: str, precision: str = "highest", level: str = "") -> float:
         """Return the FLOP/s that bound a computation: on the CPU the better of the multiply-add loop and torch.mm.
 
         On a GPU float32 in full precision may be had from three products of bfloat16 parts as well, and float32 of
-        lower precision is tf32.
+        lower precision is tf32. A narrower instruction set of the CPU, named by ``level``, has a loop of its own.
         """
+        if level:
+            with machine.at_level(level):
+                return self._once(device, f"multiply-add in {level} registers", "GFLOP/s", multiply_add)
         if device == "cuda" and dtype == "float32" and precision != "highest":
             return self._product(device, dtype, tf32=True)
         rates = [self._product(device, dtype)]
@@ -117,9 +121,9 @@ class Limits:
         megabytes = 2 ** max(round(math.log2(size / MEBI)), 0)
         return self._once(device, f"{kind} {megabytes} MiB", "GB/s", lambda: bandwidth(device, kind, megabytes * MEBI))
 
-    def floor(self, device: str, dtype: str, work: Work, precision: str = "highest") -> float:
+    def floor(self, device: str, dtype: str, work: Work, precision: str = "highest", *, level: str = "") -> float:
         """Return the least seconds in which this machine could do ``work``; a GPU moves bytes at its copy rate."""
-        arithmetic = work.flop / self.arithmetic(device, dtype, precision) if work.flop else 0.0
+        arithmetic = work.flop / self.arithmetic(device, dtype, precision, level) if work.flop else 0.0
         if device == "cuda":
             moved = work.read + work.written
             return max(arithmetic, moved / self.memory(device, "copy", COPIED) if moved else 0.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +28,34 @@ def threads() -> int:
 def load() -> list[float]:
     """Return the load averages over 1, 5 and 15 minutes."""
     return [round(number, 2) for number in os.getloadavg()]
+
+
+@contextmanager
+def at_level(name: str) -> Iterator[None]:
+    """Let the CPU kernels use this instruction set at most, as FASTPOSE_SIMD does for a whole process."""
+    before = _native.build_info()["simd"]
+    _native.module().set_simd(name)
+    try:
+        yield
+    finally:
+        _native.module().set_simd(before)
+
+
+def has_narrower(name: str) -> bool:
+    """Return whether the CPU kernels run at a wider instruction set than this one now."""
+    levels = ("baseline", "avx2", "avx512")
+    return _native.missing() is None and levels.index(_native.build_info()["simd"]) > levels.index(name)
+
+
+def free_bytes(device: str) -> float:
+    """Return the memory that nobody uses on the CPU or GPU; infinite where the system does not say."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), float("inf"))
 
 
 def describe() -> dict[str, Any]:

@@ -1,21 +1,27 @@
-"""From a case to the calls that are timed: forward, forward with backward, and the double backward alone."""
+"""From a case to the calls that are timed: forward, with backward, the double backward alone, a gradient penalty."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from fastpose import _native
+from fastpose.benchmark import machine
 from fastpose.benchmark.baselines import ON_HOST, STORING, Compiled
-from fastpose.benchmark.cases import BACKWARD, DOUBLE, FORWARD, Case, Tensors
+from fastpose.benchmark.cases import ALSO, AVX2, BACKWARD, DOUBLE, FLOAT32, FORWARD, PENALTY, Case, Tensors, Work
 from fastpose.benchmark.results_file import OURS, REFERENCE
 from fastpose.ops._explain import _OPERATIONS
 
 _UNSUPPORTED = ("cannot serve this call", "unknown backend", "not implemented", "not supported")
-_STORED = {FORWARD: 3, BACKWARD: 6, DOUBLE: 16}  # N x N maps that the usual way has alive at its peak, about
+_STORED = {FORWARD: 3, BACKWARD: 6, DOUBLE: 16, PENALTY: 16}  # N x N maps alive at the peak of the usual way, about
+
+
+_FIT = {"cpu": 0.5, "cuda": 0.9}  # of the free memory, which those maps may take
 
 
 class NotSupported(Exception):
@@ -49,6 +55,21 @@ class Job:
         }
 
     @property
+    def work(self) -> Work:
+        """What the call has to do."""
+        return self.case.work[self.order]
+
+    @property
+    def dtype(self) -> str:
+        """What is computed with."""
+        return "float32" if self.provider == FLOAT32 else self.case.dtype
+
+    @property
+    def level(self) -> str:
+        """The instruction set that the CPU kernels are held to; empty where it is the process' own."""
+        return "avx2" if self.provider == AVX2 else ""
+
+    @property
     def compiled(self) -> bool:
         """Whether torch.compile has its time before the first call."""
         return isinstance(self.case.others.get(self.provider), Compiled)
@@ -63,7 +84,9 @@ class Job:
         case = self.case
         if self.provider in case.others:
             return case.others[self.provider](tensors)
-        return case.call(tensors) if case.table is None else case.call(tensors, backend=self.provider)
+        if case.table is None:
+            return case.call(tensors)
+        return case.call(tensors, backend="cpu" if self.provider in ALSO else self.provider)
 
 
 def backends(case: Case) -> tuple[str, ...]:
@@ -72,6 +95,12 @@ def backends(case: Case) -> tuple[str, ...]:
         return (REFERENCE,)
     names = _OPERATIONS[case.table].backend_names
     return (REFERENCE, *(name for name in names if name != REFERENCE))
+
+
+def ours(case: Case, device: str) -> tuple[str, ...]:
+    """Return the backends, and the further ways of ours that make a difference on this machine."""
+    also = case.also if device == "cpu" and _native.missing() is None else ()
+    return (*backends(case), *(name for name in also if name != AVX2 or machine.has_narrower("avx2")))
 
 
 def devices() -> tuple[str, ...]:
@@ -87,16 +116,38 @@ def jobs(cases: Iterable[Case]) -> list[Job]:
         for device in devices()
         if case.device in ("any", device)
         for order in case.work
-        for provider in (*backends(case), *case.others)
+        for provider in (*ours(case, device), *case.others)
         if (provider, order) not in case.left_out
     ]
+
+
+def groups(cases: Iterable[Case]) -> list[tuple[Job, ...]]:
+    """Return the jobs whose numbers are compared together: the ways of a case on a device in one order."""
+    found = groupby(jobs(cases), key=lambda job: (id(job.case), job.device, job.order))
+    return [tuple(members) for _, members in found]
+
+
+def named(group: Sequence[Job]) -> str:
+    """Return what names a group."""
+    return str(group[0]).rpartition("|")[0]
 
 
 def prepare(job: Job) -> Callable[[], object]:
     """Return the call to be timed; raise `NotSupported` with the reason where the provider cannot do it."""
     with reasons(job):
         _check_room(job)
-        return _prepare(job)
+        if not job.level:
+            return _prepare(job)
+        with machine.at_level(job.level):
+            return _held_to(job.level, _prepare(job))
+
+
+def _held_to(level: str, call: Callable[[], object]) -> Callable[[], object]:
+    def held() -> object:
+        with machine.at_level(level):
+            return call()
+
+    return held
 
 
 @contextmanager
@@ -135,16 +186,22 @@ def precision(case: Case) -> Iterator[None]:
 
 def _check_room(job: Job) -> None:
     """Refuse a way that stores the N x N map where the maps would not fit; running into it costs minutes."""
-    if job.device != "cuda" or job.provider not in STORING or not job.case.map_bytes:
+    # On the CPU every call of SDPA with keys and values of different widths falls to the kernel that stores it.
+    storing = (*STORING, "sdpa") if job.device == "cpu" else STORING
+    if job.provider not in storing or not job.case.map_bytes:
         return
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    wanted = _STORED[job.order] * job.case.map_bytes
-    if wanted > 0.9 * free:
-        raise NotSupported(f"its N x N maps would take about {wanted / 2**30:.0f} GiB, {free / 2**30:.0f} are free")
+    free, wanted = machine.free_bytes(job.device), _STORED[job.order] * job.case.map_bytes
+    if wanted > _FIT[job.device] * free:
+        share = f", of which {_FIT['cpu']:.0%} may be taken" if job.device == "cpu" else ""
+        raise NotSupported(
+            f"its N x N maps would take about {wanted / 2**30:.0f} GiB, {free / 2**30:.0f} are free{share}"
+        )
 
 
 def _prepare(job: Job) -> Callable[[], object]:
-    tensors = job.case.make(job.device)
+    tensors: Tensors = job.case.make(job.device)
+    if job.dtype != job.case.dtype:
+        tensors = tuple(tensor.to(getattr(torch, job.dtype)) for tensor in tensors)
     if job.order == FORWARD:
         return torch.no_grad()(lambda: job.run(tensors))
     leaves = [tensors[index].requires_grad_() for index in job.case.wanting]
@@ -155,13 +212,27 @@ def _prepare(job: Job) -> Callable[[], object]:
     if job.order == BACKWARD:
         del out
         return lambda: torch.autograd.grad(job.run(tensors), leaves, grad)
+    if job.order == PENALTY:
+        del out
+        return _gradient_penalty(lambda: job.run(tensors), leaves, grad.requires_grad_())
     return _double_backward(out, leaves, grad.requires_grad_())
+
+
+def _gradient_penalty(run: Callable[[], Tensor], leaves: list[Tensor], grad: Tensor) -> Callable[[], object]:
+    """Forward, the first gradients with their graph, and the gradient of a linear function of them, every time."""
+    cotangents = [fixed(leaf) for leaf in leaves]
+
+    def step() -> object:
+        first = torch.autograd.grad(run(), leaves, grad, create_graph=True)
+        return torch.autograd.grad(first, (*leaves, grad), cotangents)
+
+    return step
 
 
 def _double_backward(out: Tensor, leaves: list[Tensor], grad: Tensor) -> Callable[[], object]:
     """The gradient of a linear function of the first gradients, in the inputs and in the incoming gradient."""
-    first = torch.autograd.grad(out, leaves, grad, create_graph=True)
-    first = [gradient for gradient in first if gradient.requires_grad]
+    gradients = torch.autograd.grad(out, leaves, grad, create_graph=True)
+    first = [gradient for gradient in gradients if gradient.requires_grad]
     cotangents = [fixed(gradient) for gradient in first]
     return lambda: torch.autograd.grad(first, (*leaves, grad), cotangents, retain_graph=True, allow_unused=True)
 

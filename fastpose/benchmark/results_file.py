@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = Path(__file__).with_name("schema.json")
-FORMAT = 1
+FORMAT = 2
 REFERENCE = "reference"  # the provider beside which the others stand
 # What must not become slower; the rest is there to compare with.
-OURS = ("cpu", "triton", "cuda", "fastpose", "fastpose bf16")
+OURS = ("cpu", "cpu avx2", "cpu float32", "triton", "cuda", "fastpose", "fastpose bf16")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -22,10 +22,11 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def empty(machine: dict[str, Any], load: list[float]) -> dict[str, Any]:
-    """Return the content of a result file before anything was measured."""
+def empty(machine: dict[str, Any], load: list[float], command: str) -> dict[str, Any]:
+    """Return the content of a result file before anything was measured by that command."""
     return {
         "format": FORMAT,
+        "command": command,
         "machine": machine,
         "load": {"before": load, "after": load},
         "limits": [],
@@ -65,8 +66,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check(content: Any) -> None:
-    """Raise ``ValueError`` naming the first place where ``content`` is not as the schema says."""
+    """Raise ``ValueError`` naming the first place where ``content`` is not as the schema says.
+
+    Format 1 knew no command; files that have it are read all the same.
+    """
     problem = first_problem(content, json.loads(SCHEMA.read_text()), "result file")
+    if problem is None and content["format"] > 1 and "command" not in content:
+        problem = "result file: expected a field 'command', as format 2 has"
     if problem:
         raise ValueError(problem)
 

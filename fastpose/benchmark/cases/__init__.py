@@ -7,20 +7,38 @@ attention pose transfer, 004 the caption-to-pose GAN.
 from fastpose.benchmark.cases._attention import (
     ATTENTION,
     MAIN,
+    SIZES,
     attention,
     attention_residual,
     attention_rows,
     attention_work,
 )
-from fastpose.benchmark.cases._case import BACKWARD, DOUBLE, FORWARD, ORDERS, Case, Tensors, Work, channels_last, random
+from fastpose.benchmark.cases._case import (
+    ALSO,
+    AVX2,
+    BACKWARD,
+    DOUBLE,
+    FLOAT32,
+    FORWARD,
+    ORDERS,
+    PENALTY,
+    Case,
+    Tensors,
+    Work,
+    channels_last,
+    random,
+)
 from fastpose.benchmark.cases._geometry import GEOMETRY, descriptor
 from fastpose.benchmark.cases._gpu import GPU, GPU_ATTENTION, attention_on_gpu, mse_loss_on_gpu, on_gpu, render_on_gpu
 from fastpose.benchmark.cases._heatmap import HEATMAP, decode, depth_maps, flip_average, mse_loss, render
 
 __all__ = [
+    "ALSO",
     "ATTENTION",
+    "AVX2",
     "BACKWARD",
     "DOUBLE",
+    "FLOAT32",
     "FORWARD",
     "GEOMETRY",
     "GPU",
@@ -28,6 +46,8 @@ __all__ = [
     "HEATMAP",
     "MAIN",
     "ORDERS",
+    "PENALTY",
+    "SIZES",
     "Case",
     "Tensors",
     "Work",

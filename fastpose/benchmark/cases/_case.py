@@ -11,6 +11,8 @@ from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 FORWARD, BACKWARD, DOUBLE = ORDERS = ("forward", "forward+backward", "double backward")
+PENALTY = "gradient penalty"  # forward, first gradients with their graph, and the gradient of those, in one number
+AVX2, FLOAT32 = ALSO = ("cpu avx2", "cpu float32")  # the CPU kernels held to AVX2; and in float32 on the same numbers
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Case:
         table: whose list of backends holds for it; None for an operation without backends.
         others: other ways to compute the same in PyTorch, by name.
         work: what each order has to do; the orders timed are its keys.
+        also: further ways of ours: of ``ALSO``.
         wanting: indices of the tensors whose gradient is taken.
         left_out: (other way, order) pairs that are not timed.
         dtype: of the tensors.
@@ -49,6 +52,7 @@ class Case:
     table: str | None
     others: Mapping[str, Callable[..., Any]]
     work: Mapping[str, Work]
+    also: tuple[str, ...] = ()
     wanting: tuple[int, ...] = ()
     left_out: frozenset[tuple[str, str]] = frozenset()
     dtype: str = "float32"

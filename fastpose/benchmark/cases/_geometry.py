@@ -23,7 +23,7 @@ def descriptor(batch: int, joints: int, dimensions: int = 3, orders: tuple[str, 
         "pairwise_descriptor",
         {"broadcast": baselines.descriptor_broadcast},
         {order: every[order] for order in orders},
-        (0,),
+        wanting=(0,),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fastpose.benchmark import baselines
 from fastpose.benchmark.cases._attention import attention
@@ -31,11 +32,11 @@ def attention_on_gpu(
 
 def render_on_gpu(shape: tuple[int, int, int, int], sigma: float) -> Case:
     """Return a case of render_gaussian_heatmaps beside eager and compiled torch, and NumPy with a copy."""
-    case, options = render(shape, sigma), {"size": shape[2:], "sigma": sigma}
-    others = {
+    case = render(shape, sigma)
+    others: dict[str, Any] = {
         **case.others,
-        "compiled": baselines.Compiled(partial(baselines.render_separable, **options)),
-        "numpy + copy": partial(baselines.render_numpy, **options),
+        "compiled": baselines.Compiled(partial(baselines.render_separable, size=shape[2:], sigma=sigma)),
+        "numpy + copy": partial(baselines.render_numpy, size=shape[2:], sigma=sigma),
     }
     left_out = frozenset({("numpy + copy", BACKWARD), ("numpy + copy", DOUBLE), ("compiled", DOUBLE)})
     return replace(case, others=others, left_out=left_out, device="cuda")
@@ -52,7 +53,7 @@ def mse_loss_on_gpu(shape: tuple[int, ...], sigma: float) -> Case:
 
 def on_gpu(case: Case) -> Case:
     """Return the same case beside its first other way compiled as well."""
-    others = {**case.others, "compiled": baselines.Compiled(next(iter(case.others.values())))}
+    others: dict[str, Any] = {**case.others, "compiled": baselines.Compiled(next(iter(case.others.values())))}
     return replace(case, others=others, left_out=case.left_out | {("compiled", DOUBLE)}, device="cuda")
 
 

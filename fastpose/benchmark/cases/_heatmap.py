@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def render(shape: tuple[int, int, int, int], sigma: float, *, profile: str = "ga
     size, full = shape[2:], planes_bytes(*shape)
     into = random(points, *([shape] * out), scale=scale)
 
-    def call(tensors: Tensors, **backend: str) -> Tensor:
+    def call(tensors: Tensors, **backend: Any) -> Tensor:
         target = tensors[1] if out else None
         return ops.render_gaussian_heatmaps(tensors[0], size, sigma, profile=profile, out=target, **backend)
 
@@ -40,7 +41,7 @@ def render(shape: tuple[int, int, int, int], sigma: float, *, profile: str = "ga
         others["broadcast"] = partial(baselines.render_broadcast, size=size, sigma=sigma)
         others["separable"] = partial(baselines.render_separable, size=size, sigma=sigma)
     words = f"{shape} sigma {sigma:g} {profile}{', out=' if out else ''}"
-    return Case("render_gaussian_heatmaps", words, into, call, "render_gaussian_heatmaps", others, work, (0,))
+    return Case("render_gaussian_heatmaps", words, into, call, "render_gaussian_heatmaps", others, work, wanting=(0,))
 
 
 def depth_maps(shape: tuple[int, int, int, int], sigma: float) -> Case:
@@ -50,7 +51,7 @@ def depth_maps(shape: tuple[int, int, int, int], sigma: float) -> Case:
         "render_depth_maps",
         f"{shape} sigma {sigma:g}",
         random(points, shape[:2], scale=scale),
-        lambda tensors, **backend: ops.render_depth_maps(*tensors, size=shape[2:], sigma=sigma, **backend),
+        lambda tensors, **backend: ops.render_depth_maps(tensors[0], tensors[1], shape[2:], sigma, **backend),
         "render_depth_maps",
         {"broadcast": partial(baselines.depth_maps_broadcast, size=shape[2:], sigma=sigma)},
         {FORWARD: Work(written=planes_bytes(*shape))},
@@ -59,13 +60,13 @@ def depth_maps(shape: tuple[int, int, int, int], sigma: float) -> Case:
 
 def mse_loss(shape: tuple[int, ...], sigma: float) -> Case:
     """Return a case of heatmap_mse_loss; ``shape`` is (B, K, H, W) or, with S stacks, (B, S, K, H, W)."""
-    points, scale = keypoints((shape[0], *shape[-3:]))
+    points, scale = keypoints((shape[0], shape[-3], shape[-2], shape[-1]))
     full = planes_bytes(*shape)
     return Case(
         "heatmap_mse_loss",
         f"{shape} sigma {sigma:g}",
         random(shape, points, scale=scale),
-        lambda tensors, **backend: ops.heatmap_mse_loss(*tensors, sigma, **backend),
+        lambda tensors, **backend: ops.heatmap_mse_loss(tensors[0], tensors[1], sigma, **backend),
         "heatmap_mse_loss",
         {"render + mse_loss": partial(baselines.render_then_mse, sigma=sigma)},
         {
@@ -73,7 +74,7 @@ def mse_loss(shape: tuple[int, ...], sigma: float) -> Case:
             BACKWARD: Work(read=full, written=full),
             DOUBLE: Work(read=2 * full, written=full),  # prediction and cotangent in, second gradient out
         },
-        (0,),
+        wanting=(0,),
     )
 
 
@@ -94,11 +95,11 @@ def decode(shape: tuple[int, int, int, int], method: str) -> Case:
         "decode_heatmaps",
         f"{shape} {method}",
         make,
-        lambda tensors, **backend: ops.decode_heatmaps(*tensors, method, **backend)[0],
+        lambda tensors, **backend: ops.decode_heatmaps(tensors[0], method, **backend)[0],
         "decode_heatmaps",
         baselines.DECODERS[method],
         orders,
-        (0,) if method == "softargmax" else (),
+        wanting=(0,) if method == "softargmax" else (),
     )
 
 
@@ -110,7 +111,7 @@ def flip_average(shape: tuple[int, int, int, int]) -> Case:
         "flip_average",
         f"{shape}",
         random(shape, shape),
-        lambda tensors, **backend: ops.flip_average(*tensors, pairs, **backend),
+        lambda tensors, **backend: ops.flip_average(tensors[0], tensors[1], pairs, **backend),
         "flip_average",
         {"flip + index": partial(baselines.flip_and_index, permutation=skeletons.COCO.flip_permutation)},
         {
@@ -118,7 +119,7 @@ def flip_average(shape: tuple[int, int, int, int]) -> Case:
             BACKWARD: Work(read=3 * full, written=3 * full),
             DOUBLE: Work(read=2 * full, written=full),
         },
-        (0, 1),
+        wanting=(0, 1),
     )
 
 
