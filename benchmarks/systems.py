@@ -1,7 +1,8 @@
 """System 000: inference and a training step, beside the same network written the usual way.
 
-The usual way stores the attention map, and renders its targets to memory once for loss and discriminator. Both share
-weights, convolutions and the order of updates (Algorithm 1 of the paper); the attention and heatmap operations differ.
+The usual way stores the attention map, renders its targets to memory once for loss and discriminator, and lets the
+generator's loss run back into the discriminator's weights too. All ways share weights, batch and the order of updates
+(Algorithm 1 of the paper); `whole_systems` names them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import whole_systems
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
+from whole_systems import Way
 
 from fastpose import losses, models, ops
 from fastpose.benchmark import baselines
-from fastpose.benchmark.results_file import REFERENCE
 from fastpose.nn.self_attention import SelfAttention
 
+OPERATION = "system 000"
 SIGMA = 1.0
 LAMBDA_G, LAMBDA_D = 0.1, 0.5
+SOFTER = 0.1
+"""On the weights of queries: of a new network's saturated softmax most is denormal numbers, on which the usual way
+takes three times as long again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,58 +73,61 @@ def usual(network: nn.Module) -> nn.Module:
     return network
 
 
-def usual_pose_loss(predictions: Sequence[Tensor], keypoints: Tensor, target: Tensor) -> Tensor:
-    """Return the sum over stacks of mse_loss."""
-    return torch.stack([functional.mse_loss(prediction, target) for prediction in predictions]).sum()
+@dataclass(frozen=True)
+class Ways:
+    """The operations that differ."""
+
+    render: Callable[[Tensor, Sequence[int]], Tensor]
+    pose_loss: Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
 
 
-def our_pose_loss(predictions: Sequence[Tensor], keypoints: Tensor, target: Tensor) -> Tensor:
-    """Return the fused loss of all stacks; the target is not read."""
-    return losses.pose_loss(predictions, keypoints, SIGMA)
+USUAL = Ways(
+    lambda points, size: baselines.render_separable((points,), size=size, sigma=SIGMA),
+    lambda heatmaps, points, target: torch.stack([functional.mse_loss(h, target) for h in heatmaps]).sum(),
+    lambda heatmaps: baselines.decode_quarter((heatmaps,)),
+)
+OURS = Ways(
+    lambda points, size: ops.render_gaussian_heatmaps(points, size, SIGMA),
+    lambda heatmaps, points, target: losses.pose_loss(heatmaps, points, SIGMA),
+    lambda heatmaps: ops.decode_heatmaps(heatmaps, method="quarter")[0],
+)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Networks with their optimizers, a batch, and the operations that differ."""
+class Trained(whole_systems.Trained):
+    """Generator and discriminator of system 000."""
 
-    generator: nn.Module
-    discriminator: nn.Module
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer]
-    image: Tensor
     keypoints: Tensor
-    render: Callable[[Tensor], Tensor]
-    pose_loss: Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
+    ways: Ways
 
-    def call(self, order: str) -> Callable[[], Any]:
-        """Return what is timed under the name of an order: "forward" or "training step"."""
-        for network in (self.generator, self.discriminator):
-            network.train(order != "forward")
-        return self.infer if order == "forward" else self.step
-
-    def infer(self) -> Tensor:
+    def infer(self, network: nn.Module) -> Tensor:
         """Return the joints (B, K, 2) of the batch."""
-        with torch.no_grad():
-            return baselines.decode_argmax((self.generator(self.image)[-1],))
+        return self.ways.decode(network(self.image)[-1])
 
-    def step(self) -> None:
-        """Do one iteration of Algorithm 1 with a constant lambda_D."""
+    def maps(self, network: nn.Module) -> tuple[Tensor, ...]:
+        """Return the heatmaps (B, K, h, w) of all stacks."""
+        return tuple(network(self.image))
+
+    def step(self) -> tuple[Tensor, ...]:
+        """Do one iteration of Algorithm 1 with a constant lambda_D; return its losses."""
+        generator, discriminator = self.networks
         mse = functional.mse_loss
-        real = self.render(self.keypoints)
-        predictions = self.generator(self.image)
-        fake = predictions[-1].detach()
-        real_loss = mse(self.discriminator(real, self.image), real)
-        fake_loss = mse(self.discriminator(fake, self.image), fake)
-        self._update(1, real_loss - LAMBDA_D * fake_loss)
-        adversarial = mse(self.discriminator(predictions[-1], self.image), fake)
-        self._update(0, self.pose_loss(predictions, self.keypoints, real) + LAMBDA_G * adversarial)
+        with self.autocast():
+            real = self.ways.render(self.keypoints, [side // 4 for side in self.image.shape[2:]])  # (B, K, h, w)
+            predictions = generator(self.image)
+            fake = predictions[-1].detach()
+            real_loss = mse(discriminator(real, self.image), real)
+            fake_loss = mse(discriminator(fake, self.image), fake)
+        self.update(1, real_loss - LAMBDA_D * fake_loss)
+        with self.autocast():
+            adversarial = mse(discriminator(predictions[-1], self.image), fake)
+            pose = self.ways.pose_loss(predictions, self.keypoints, real)
+        self.update(0, pose + LAMBDA_G * adversarial)
+        return real_loss.detach(), fake_loss.detach(), pose.detach(), adversarial.detach()
 
-    def _update(self, index: int, loss: Tensor) -> None:
-        self.optimizers[index].zero_grad()
-        loss.backward()
-        self.optimizers[index].step()
 
-
-def build(size: Size, device: str, provider: str) -> Trained:
+def build(size: Size, device: str, way: Way) -> Trained:
     """Return the networks of one way, always with the same weights and batch."""
     torch.manual_seed(0)
     networks = [
@@ -129,27 +137,11 @@ def build(size: Size, device: str, provider: str) -> Trained:
     for name, parameter in (pair for network in networks for pair in network.named_parameters()):
         if name.endswith("gamma"):
             nn.init.constant_(parameter, 0.5)  # as in a trained network
-    if provider == REFERENCE:
-        networks = [usual(network) for network in networks]
-    networks = [network.to(device) for network in networks]
-    plane = size.image // 4
-    image, keypoints = torch.rand(size.batch, 3, size.image, size.image), torch.rand(size.batch, 16, 2) * plane
-
-    def usual_render(points: Tensor) -> Tensor:
-        return baselines.render_separable((points,), size=(plane, plane), sigma=SIGMA)
-
-    def our_render(points: Tensor) -> Tensor:
-        return ops.render_gaussian_heatmaps(points, (plane, plane), SIGMA)
-
-    ours = provider != REFERENCE
-    optimizers = tuple(torch.optim.RMSprop(network.parameters(), lr=1e-5) for network in networks)
-    ways = (our_render, our_pose_loss) if ours else (usual_render, usual_pose_loss)
-    return Trained(*networks, optimizers, image.to(device), keypoints.to(device), *ways)
-
-
-def flop(size: Size, order: str) -> float:
-    """Return the floating-point operations of the usual way's convolutions and matrix products."""
-    trained = build(size, "meta", REFERENCE)  # shapes without numbers
-    with FlopCounterMode(display=False) as counter:
-        trained.call(order)()
-    return float(counter.get_total_flops())
+        if name.endswith("query.weight"):
+            parameter.data.mul_(SOFTER)
+    networks = [usual(network) for network in networks] if way.usual else networks
+    image, keypoints = torch.rand(size.batch, 3, size.image, size.image), torch.rand(size.batch, 16, 2)
+    placed, image = whole_systems.placed(networks, image, device, way)
+    optimizers = tuple(torch.optim.RMSprop(network.parameters(), lr=1e-7) for network in placed)
+    points = (keypoints * (size.image // 4)).to(device)
+    return Trained(placed, optimizers, image, way, points, USUAL if way.usual else OURS)

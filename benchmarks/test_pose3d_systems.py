@@ -1,26 +1,35 @@
-"""System 002: inference and a step of adversarial losses, beside the same networks written the usual way."""
+"""System 002: inference and an adversarial step, time and memory, beside the same networks written the usual way."""
 
 import functools
 
 import pose3d_systems
 import pytest
+import whole_systems
 
 from fastpose.benchmark import orders
-from fastpose.benchmark.cases import Work
 
-count = functools.cache(pose3d_systems.flop)
-
-
-@pytest.mark.parametrize(
-    ("order", "provider"), [(order, provider) for order, each in pose3d_systems.PROVIDERS.items() for provider in each]
+count = functools.cache(functools.partial(whole_systems.flop, pose3d_systems))
+each_way = pytest.mark.parametrize(
+    ("order", "provider"), [(order, provider) for order, ways in whole_systems.WAYS.items() for provider in ways]
 )
-@pytest.mark.parametrize("size", pose3d_systems.SIZES, ids=lambda size: size.name)
-@pytest.mark.parametrize("device", orders.devices())
+each_size = pytest.mark.parametrize("size", pose3d_systems.SIZES, ids=lambda size: size.name)
+each_device = pytest.mark.parametrize("device", orders.devices())
+
+
+@each_way
+@each_size
+@each_device
 def test_system_002(timed, limits, results, device, size, order, provider):
-    labels = {"operation": "system 002", "size": size.name, "device": device, "dtype": "float32", "order": order}
-    floor = limits.floor(device, "float32", Work(count(size, order)))
-    difference = pose3d_systems.difference(size, device, provider, order)
-    assert difference <= pose3d_systems.LIMIT
-    measured = {"floor_s": floor, "difference": difference}
-    call = pose3d_systems.build(size, device, provider).call(order)
-    results["timings"].append({**labels, "provider": provider, **timed(call), **measured})
+    job = (pose3d_systems, size, device, order, provider)
+    results["timings"].append(whole_systems.time(*job, timed=timed, limits=limits, work=count(size, order)))
+
+
+@each_way
+@each_size
+@each_device
+def test_memory_of_system_002(benchmark, results, device, size, order, provider):
+    job = (pose3d_systems, size, device, order, provider)
+    record = benchmark.pedantic(whole_systems.in_subprocess, job, rounds=1)
+    results["memory" if "extra_bytes" in record else "skipped"].append(record)
+    if "reason" in record:
+        pytest.skip(record["reason"])

@@ -1,23 +1,35 @@
-"""System 000: inference and a training step, beside the same network written the usual way."""
+"""System 000: inference and a training step, time and memory, beside the same networks written the usual way."""
 
 import functools
 
 import pytest
 import systems
+import whole_systems
 
 from fastpose.benchmark import orders
-from fastpose.benchmark.cases import Work
-from fastpose.benchmark.results_file import REFERENCE
 
-count = functools.cache(systems.flop)
+count = functools.cache(functools.partial(whole_systems.flop, systems))
+each_way = pytest.mark.parametrize(
+    ("order", "provider"), [(order, provider) for order, ways in whole_systems.WAYS.items() for provider in ways]
+)
+each_size = pytest.mark.parametrize("size", systems.SIZES, ids=lambda size: size.name)
+each_device = pytest.mark.parametrize("device", orders.devices())
 
 
-@pytest.mark.parametrize("provider", [REFERENCE, "fastpose"])
-@pytest.mark.parametrize("order", ["forward", "training step"])
-@pytest.mark.parametrize("size", systems.SIZES, ids=lambda size: size.name)
-@pytest.mark.parametrize("device", orders.devices())
+@each_way
+@each_size
+@each_device
 def test_system_000(timed, limits, results, device, size, order, provider):
-    labels = {"operation": "system 000", "size": size.name, "device": device, "dtype": "float32", "order": order}
-    floor = limits.floor(device, "float32", Work(count(size, order)))
-    call = systems.build(size, device, provider).call(order)
-    results["timings"].append({**labels, "provider": provider, **timed(call), "floor_s": floor})
+    job = (systems, size, device, order, provider)
+    results["timings"].append(whole_systems.time(*job, timed=timed, limits=limits, work=count(size, order)))
+
+
+@each_way
+@each_size
+@each_device
+def test_memory_of_system_000(benchmark, results, device, size, order, provider):
+    job = (systems, size, device, order, provider)
+    record = benchmark.pedantic(whole_systems.in_subprocess, job, rounds=1)
+    results["memory" if "extra_bytes" in record else "skipped"].append(record)
+    if "reason" in record:
+        pytest.skip(record["reason"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ pose3d_systems = pytest.importorskip("pose3d_systems", reason=REASON)
 # DEL summary
 systems = pytest.importorskip("systems", reason=REASON)
 transfer_systems = pytest.importorskip("transfer_systems", reason=REASON)
+whole_systems = pytest.importorskip("whole_systems", reason=REASON)
 
 SMALL = [
     cases.attention(2, 4, 8, (6, 5), orders=(*cases.ORDERS, cases.PENALTY), sdpa_twice=True, also=(cases.AVX2,)),
@@ -307,39 +309,48 @@ def test_memory_of_linear_attention_is_less_than_the_map_that_the_reference_stor
     assert max(found["cpu"].values()) < 0.5 * whole_map
 
 
-@pytest.mark.parametrize("order", ["forward", "training step"])
-def test_the_usual_way_of_a_system_is_the_same_network(order):
-    tiny = {"width": 16, "depth": 2, "modules": 1}
-    size = systems.Size("tiny", 2, 32, {**tiny, "stacks": 2}, {**tiny, "sarm": "B"})
-    built = [systems.build(size, "cpu", provider) for provider in (results_file.REFERENCE, "fastpose")]
-    for trained in built:
-        trained.call(order)()
-    usual, ours = (trained.generator(trained.image)[-1] for trained in built)
-    torch.testing.assert_close(ours, usual, rtol=1e-3, atol=1e-4)
-    assert systems.flop(size, "training step") > 5 * systems.flop(size, "forward") > 0
+DONE = SimpleNamespace(returncode=0, stdout="{}")
+SAGAN = ({"width": 16, "depth": 2, "modules": 1, "stacks": 2}, {"width": 16, "depth": 2, "modules": 1, "sarm": "B"})
+POSE3D = ({"width": 16, "depth": 2}, {"width": 8, "hidden": 16})
+TINY_SYSTEMS = [
+    (systems, systems.Size("tiny", 2, 32, *SAGAN)),
+    (pose3d_systems, pose3d_systems.Size("tiny", 4, 64, *POSE3D)),
+]
 
 
-@pytest.mark.parametrize(("order", "providers"), pose3d_systems.PROVIDERS.items())
-def test_the_ways_of_system_002_give_the_same(order, providers):
-    tiny = {"generator": {"width": 16, "depth": 2}, "discriminator": {"width": 8, "hidden": 16}}
-    size = pose3d_systems.Size("tiny", 4, 64, **tiny)
-    for provider in providers:
-        assert pose3d_systems.difference(size, "cpu", provider, order) <= pose3d_systems.LIMIT
-    usual, ours = (
-        pose3d_systems.build(size, "cpu", provider).call("forward") for provider in providers[:: len(providers) - 1]
-    )
-    (points, depth), (own_points, own_depth) = usual(), ours()
-    assert (points - own_points).abs().max() <= 0.25  # the operation takes no quarter of a pixel beside the border
-    torch.testing.assert_close(own_depth, depth, atol=1e-4, rtol=0)
+@pytest.mark.parametrize(("system", "size"), TINY_SYSTEMS)
+@pytest.mark.parametrize("order", whole_systems.WAYS)
+def test_the_ways_of_a_system_give_the_same(system, size, order):
+    for provider, way in whole_systems.WAYS[order].items():
+        difference = whole_systems.difference(system, size, "cpu", order, provider)
+        assert difference <= whole_systems.limit(order, way)
+
+
+@pytest.mark.parametrize(("system", "size"), TINY_SYSTEMS)
+def test_the_timed_calls_of_a_system(system, size):
+    for order in whole_systems.WAYS:
+        assert system.build(size, "cpu", whole_systems.Way()).call(order)() is not None
+    assert whole_systems.flop(system, size, "training step") > 2 * whole_systems.flop(system, size, "forward") > 0
 
 
 def test_folding_leaves_no_batch_norm_after_a_convolution():
-    size = pose3d_systems.Size("tiny", 2, 32, {"width": 16, "depth": 2}, {"width": 8, "hidden": 16})
     counts = []
-    for provider in (results_file.REFERENCE, pose3d_systems.FOLDED):
-        network = pose3d_systems.build(size, "cpu", provider).prepared()
+    for provider in (results_file.REFERENCE, "reference folded"):
+        way = whole_systems.WAYS["forward"][provider]
+        network = pose3d_systems.build(TINY_SYSTEMS[1][1], "cpu", way).prepared()
         counts.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()))
     assert counts[1] < counts[0] / 2
+
+
+def test_the_memory_of_a_system_is_measured_in_a_process_of_its_own(monkeypatch):
+    commands = []
+    monkeypatch.setattr(whole_systems.subprocess, "run", lambda command, **_: commands.append(command) or DONE)
+    job = (*TINY_SYSTEMS[0], "cpu", "forward", "fastpose")
+    assert whole_systems.in_subprocess(*job) == {}
+    assert commands[0][2:] == ["systems", "cpu", "fastpose", "tiny", "forward"]
+    record = whole_systems.measure_memory(*job)
+    assert record.get("extra_bytes", 0) >= 0
+    assert record["operation"] == "system 000"
 
 
 @pytest.mark.parametrize("update", caption_systems.UPDATES)
