@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _CHUNK = 1 << 22
 
@@ -22,12 +22,21 @@ def publish(path: Path, content: bytes | str) -> None:
         OSError: the disk refused (full, read-only, too large); the old file is untouched, the message names ``path``.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+
+    def write(stream: BinaryIO) -> None:
+        for start in range(0, len(data), _CHUNK):
+            stream.write(data[start : start + _CHUNK])
+
+    publish_by(path, write)
+
+
+def publish_by(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """As ``publish``, of what ``write`` puts into the stream it is given."""
     target = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link to itself
     temporary = _beside(target)
     try:
         with open(temporary, "wb") as stream:
-            for start in range(0, len(data), _CHUNK):
-                stream.write(data[start : start + _CHUNK])
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
@@ -45,7 +54,19 @@ def publish(path: Path, content: bytes | str) -> None:
 
 def _beside(path: Path) -> Path:
     """Return the hidden name under which a file is written: as it begins, and short, so that it is legal as well."""
-    return path.with_name(f".{path.name[:20]}-{sha256(os.fsencode(path.name))[:8]}.{os.getpid()}.tmp")
+    return path.with_name(f"{_hidden(path)}.{os.getpid()}.tmp")
+
+
+def _hidden(path: Path) -> str:
+    return f".{path.name[:20]}-{sha256(os.fsencode(path.name))[:8]}"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes have left that were killed while they wrote ``path``; none may be writing it now."""
+    for found in path.parent.iterdir():
+        if found.name.startswith(f"{_hidden(path)}.") and found.name.endswith(".tmp"):
+            with suppress(OSError):
+                found.unlink()
 
 
 def publish_json(path: Path, content: Mapping[str, Any]) -> None:

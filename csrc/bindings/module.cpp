@@ -1,5 +1,5 @@
 // The Python module fastpose._C: how it was built, and one submodule for each place that kernels run at. Its functions
-// are those of attention.cpp, heatmap.cpp, decode.cpp, geometry.cpp and poses.cpp; no arithmetic here.
+// are those of attention.cpp, heatmap.cpp, decode.cpp and geometry.cpp; no arithmetic here.
 
 #include <string>
 
@@ -86,7 +86,6 @@ PYBIND11_MODULE(_C, module) {
     module.def("multiply_add", &multiply_add);
     py::module_ cpu = module.def_submodule("cpu", "On CPU tensors; the last argument is the number of threads.");
     bind_attention(cpu);
-    bind_poses(cpu);
     bind_common<Cpu>(cpu);
 #ifdef FASTPOSE_WITH_CUDA
     module.def("cuda_problem", &cuda_problem);

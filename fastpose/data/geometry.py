@@ -87,11 +87,10 @@ def warp(
 
     height, width = size
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    options = {"M": matrix, "dsize": (width, height), "flags": flags, "borderValue": (fill,) * 4}
-    if _faster_by_four(photo, size):
-        padded = cv2.warpAffine(cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), **options)
-        return cv2.cvtColor(padded, cv2.COLOR_RGBA2RGB)
-    return cv2.warpAffine(photo, **options)
+    four = _faster_by_four(photo, size)
+    photo = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA) if four else photo
+    output = cv2.warpAffine(photo, matrix, (width, height), flags=flags, borderValue=(fill,) * 4)
+    return cv2.cvtColor(output, cv2.COLOR_RGBA2RGB) if four else output
 
 
 def _faster_by_four(photo: np.ndarray, size: tuple[int, int]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from fastpose.data import images, pose3d, transforms
 from fastpose.data.person import Person, read_photo
+from fastpose.data.photo_cache import PhotoCache, open_cache
 from fastpose.data.unreadable import Substitutes
 
 
@@ -37,6 +39,9 @@ class KeypointDataset(Dataset):
             these numbers alone, logs each such person once and stops when there are more than ``skip_limit``.
         skip_limit: how many different unreadable persons "skip" puts up with.
         pixel_limit: photographs with more pixels are refused before they are decoded.
+        cache: folder that keeps the decoded photographs (``photo_cache``); None decodes each anew.
+        shrink: with ``cache``, photographs are kept no larger than the closest view needs: one stored pixel per pixel
+            of the crop. Crops then differ a little from those of the whole photograph; without, they are the same bits.
         depth: how the depth of joints becomes a number; None leaves it out of the items.
 
     ``dataset[(epoch, index)]`` (or ``dataset[index]``, epoch 0) is a dict:
@@ -65,6 +70,8 @@ class KeypointDataset(Dataset):
         on_error: str = "raise",
         skip_limit: int = 50,
         pixel_limit: int = images.PIXEL_LIMIT,
+        cache: str | Path | None = None,
+        shrink: bool = False,
         depth: pose3d.DepthRule | None = None,
     ):
         self.source, self.depth = source, depth
@@ -75,6 +82,18 @@ class KeypointDataset(Dataset):
         self.seed, self.stream, self.pixel_limit = seed, stream, pixel_limit
         self._flip = np.array(source.skeleton.flip_permutation)
         self._substitutes = Substitutes(f"{source.name} person", len(source.persons), on_error, skip_limit)
+        self._cache = None if cache is None else self._opened(cache, shrink)
+
+    def _opened(self, folder: str | Path, shrink: bool) -> PhotoCache:
+        """Return the cache of the photographs, as large as the closest view of the augmentation needs them."""
+        if shrink and self.crop.name != "exact":
+            raise ValueError(
+                f"shrink: crop {self.crop.name!r} counts whole pixels of the photograph; take crop 'exact', or keep "
+                "photographs whole"
+            )
+        closest = 1.0 if self.augment is None else self.augment.closest
+        shrink_to = min(self.image_size) / closest if shrink else None
+        return open_cache(folder, self.source, shrink_to=shrink_to, pixel_limit=self.pixel_limit)
 
     def __len__(self) -> int:
         return len(self.source.persons)
@@ -88,20 +107,27 @@ class KeypointDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
-        shown, photo = self._substitutes.read(
+        shown, (photo, ratio) = self._substitutes.read(
             index,
-            lambda person: read_photo(self.source, person, pixel_limit=self.pixel_limit),
+            self._read,
             lambda attempt: int(self._generator(epoch, index, attempt).integers(len(self))),
         )
-        return self._sample(shown, photo, self._generator(epoch, index))
+        return self._sample(shown, photo, ratio, self._generator(epoch, index))
 
     def _generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
         return sample_generator(self.seed, epoch, index, attempt, stream=self.stream)
 
-    def _sample(self, index: int, photo: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _read(self, index: int) -> tuple[np.ndarray, float]:
+        """Return the photograph of a person, uint8 (H, W, 3), and how many of its pixels are one of the original."""
+        if self._cache is not None:
+            return self._cache.read(index)
+        return read_photo(self.source, index, pixel_limit=self.pixel_limit), 1.0
+
+    def _sample(self, index: int, photo: np.ndarray, ratio: float, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         person: Person = self.source.persons[index]
         view = self.augment.sample(rng) if self.augment is not None else transforms.PLAIN
-        image = self.crop.cut_planes(photo, person.center, person.scale, view, self.image_size)  # (3, H, W)
+        center = person.center if ratio == 1.0 else (person.center.astype(np.float64) + 0.5) * ratio - 0.5
+        image = self.crop.cut_planes(photo, center, person.scale * ratio, view, self.image_size)  # (3, H, W)
         points, to_image = self.crop.place(person.keypoints, person.center, person.scale, view, self.heatmap_size)
         visible = (person.visibility > 0) & transforms.inside(points, self.heatmap_size)
         if view.flip:

@@ -44,6 +44,12 @@ class Augmentation:
     flip_probability: float = 0.5
     gain: tuple[float, float] = (1.0, 1.0)
 
+    @property
+    def closest(self) -> float:
+        """The smallest scale that a view can have."""
+        spread = self.scale_spread
+        return {"none": 1.0, "power": 2.0 ** (-2 * spread)}.get(self.scale, 1.0 - spread)
+
     def sample(self, rng: np.random.Generator) -> View:
         """Draw a view; the number of draws does not depend on their outcome."""
         scale = self._draw_scale(rng.uniform(-1.0, 1.0), rng.standard_normal())

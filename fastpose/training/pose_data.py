@@ -48,6 +48,9 @@ class DataConfig:
         mean, std: RGB normalisation of images in 0..1; the published codes only subtract the mean.
         missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
         on_error: an unreadable image is to "raise" or to be "skip"ped.
+        cache: folder that keeps the decoded photographs, so that each is decoded once; empty keeps none.
+        cache_shrink: with ``cache``, keep photographs no larger than the closest crop needs: less disk and memory, and
+            pixels that differ a little from those without; for crop "exact".
     """
 
     name: str = "lsp"
@@ -64,6 +67,8 @@ class DataConfig:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     missing_images: str = "error"
     on_error: str = "raise"
+    cache: str = ""
+    cache_shrink: bool = False
 
     def __post_init__(self) -> None:
         _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
@@ -73,6 +78,11 @@ class DataConfig:
                 raise ValueError(_checks.unknown("data set", name, _DEFAULTS))
         _checks.choice("data.augmentation", self.augmentation, ("none", *transforms.AUGMENTATIONS))
         check_shown(self)
+        if self.cache_shrink and (self.crop != "exact" or not self.cache):
+            raise ValueError(
+                f"data.cache_shrink: expected data.crop=exact and a folder data.cache, got {self.crop!r} and "
+                f"{self.cache!r}; leave it out"
+            )
 
 
 def skeleton(config: DataConfig) -> Skeleton:
@@ -133,6 +143,8 @@ def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str, stre
         seed=seed,
         stream=stream,
         on_error=config.on_error,
+        cache=config.cache or None,
+        shrink=config.cache_shrink,
     )
 
 

@@ -29,9 +29,10 @@ _FREE = frozenset(
         "tensorboard",
     )
 )
-# Where files lie: data, runs to begin with, vectors of captions, weights of networks that judge.
+# Where files lie: data, decoded photographs, runs to begin with, vectors of captions, weights of networks that judge.
 _PLACES = (
     ".root",
+    ".cache",
     ".encoder",
     ".vgg",
     ".lpips_vgg",

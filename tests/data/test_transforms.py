@@ -42,6 +42,12 @@ def test_share_of_rotated_samples(name, share):
 
 
 @pytest.mark.parametrize("name", tuple(transforms.AUGMENTATIONS))
+def test_the_closest_view_is_the_smallest_scale(name):
+    closest = min(view.scale for view in _views(name))
+    assert closest * 0.99 < transforms.augmentation(name).closest <= closest
+
+
+@pytest.mark.parametrize("name", tuple(transforms.AUGMENTATIONS))
 def test_half_of_the_samples_are_mirrored(name):
     assert abs(np.mean([view.flip for view in _views(name)]) - 0.5) < 0.03
 

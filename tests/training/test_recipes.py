@@ -198,10 +198,14 @@ def test_the_same_seed_gives_the_same_weights(run: training.FitResult, tmp_path:
         assert (again.folder / name).read_bytes() == (run.folder / name).read_bytes(), name
 
 
-def test_resume_goes_on_as_if_nothing_had_happened(run: training.FitResult, tmp_path: Path) -> None:
+def test_resume_goes_on_as_if_nothing_had_happened_with_photographs_kept_too(
+    run: training.FitResult, tmp_path: Path
+) -> None:
     part = training.train("sagan/tiny", ["run.max_steps=2"], out=tmp_path, progress=False)
     assert part.step == 2
-    whole = training.train("sagan/tiny", ["run.max_steps=3"], resume=part.folder, progress=False)
+    changes = ["run.max_steps=3", f"data.cache={tmp_path / 'kept'}"]
+    whole = training.train("sagan/tiny", changes, resume=part.folder, progress=False)
+    assert len(list((tmp_path / "kept").glob("sample-*.pixels"))) == 2  # training and validation
     assert (whole.step, whole.folder) == (3, part.folder)
     last = "weights/last.safetensors"
     weights = [training.systems.load_network(folder / last)[2].state_dict() for folder in (whole.folder, run.folder)]
