@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,20 @@ def module() -> ModuleType:
     if _extension is None:
         raise ImportError(f"fastpose: {_failure}")
     return _extension
+
+
+def direct(operation: str) -> Callable[..., Any]:
+    """A public operation's call in one step, which returns None for what it does not serve (csrc/bindings/direct.h)."""
+    return _nothing if _extension is None else getattr(_extension.direct, operation, _nothing)
+
+
+def _nothing(*arguments: Any) -> None:
+    """Where there is no such call."""
+
+
+def ordinary(*tensors: Any) -> bool:
+    """Whether these are tensors of no special kind and nothing in torch looks on: no tracer, mode or transform."""
+    return _extension is not None and _extension.ordinary(*tensors)
 
 
 def cuda_kernels() -> bool | str:

@@ -2,7 +2,7 @@
 
 #include "attention/attention.h"
 
-#include "bindings/calls.h"
+#include "bindings/direct.h"
 
 namespace fastpose::bindings {
 namespace {
@@ -106,7 +106,96 @@ void attention_bwd2(const TensorView& query, const TensorView& key, const Tensor
     });
 }
 
+// ------------------------------------------------------------------------------------------------- calls in one step
+
+// (B, C, *S) -> (B, C, N), the same memory; false where the positions are not evenly spaced.
+bool join_positions(TensorView& view) {
+    if (view.rank < 3 || view.rank > 5) return false;
+    int64_t count = 1, step = view.stride[view.rank - 1];
+    for (int axis = view.rank - 1; axis >= 2; --axis) {
+        if (view.size[axis] == 1) continue;
+        if (count == 1) step = view.stride[axis];
+        if (view.stride[axis] != step * count) return false;
+        count *= view.size[axis];
+    }
+    view.rank = 3;
+    view.size[2] = count;
+    view.stride[2] = step;
+    return true;
+}
+
+// Sizes and strides of a result, (B, Cv, *Sq) with its positions or its channels together, as those of value (B, Cv,
+// N).
+struct OutLayout {
+    int rank;
+    int64_t size[max_rank], stride[max_rank];
+
+    OutLayout(const TensorView& query, const TensorView& value) : rank(query.rank) {
+        const bool channels_last = value.stride[1] == 1 && value.stride[2] != 1;
+        const int64_t channels = value.size[1];
+        int64_t positions = 1;
+        for (int axis = rank - 1; axis >= 2; --axis) {
+            size[axis] = query.size[axis];
+            stride[axis] = channels_last ? positions * channels : positions;
+            positions *= std::max<int64_t>(size[axis], 1);
+        }
+        size[0] = value.size[0], size[1] = channels;
+        stride[0] = positions * std::max<int64_t>(channels, 1), stride[1] = channels_last ? 1 : positions;
+    }
+};
+
+bool same_sizes(const TensorView& one, const TensorView& other, int from_axis) {
+    if (one.rank != other.rank) return false;
+    for (int axis = from_axis; axis < one.rank; ++axis)
+        if (one.size[axis] != other.size[axis]) return false;
+    return true;
+}
+
+// None, or a new tensor with the attended values.
+py::object attend(Direct& call, py::handle query, py::handle key, py::handle value, py::handle scale) {
+    const TensorView maps[] = {call.tensor(query), call.tensor(key), call.tensor(value)};
+    TensorView joined[] = {maps[0], maps[1], maps[2]};
+    for (TensorView& view : joined) call.expect(join_positions(view));
+    call.expect(call.number(scale) == 1 && is_real(maps[0].dtype) && same_sizes(maps[1], maps[2], 2) &&
+                ask(TorchState::get().autocast).ptr() == Py_False);
+    if (!call) return py::none();
+    const OutLayout layout(maps[0], joined[2]);
+    const Fresh out = empty(value, maps[2], maps[2].dtype, layout.rank, layout.size, layout.stride);
+    TensorView attended = out.view;
+    join_positions(attended);
+    const Scratch lse(maps[0].dtype, joined[0].size[0], joined[0].size[2]);
+    attention_fwd(joined[0], joined[1], joined[2], attended, lse.view, direct_threads());
+    return out.tensor;
+}
+
+py::object direct_attention(py::handle query, py::handle key, py::handle value, py::handle scale) {
+    Direct call;
+    return attend(call, query, key, value, scale);
+}
+
+py::object direct_residual(py::handle query, py::handle key, py::handle value, py::handle residual, py::handle gamma,
+                           py::handle scale) {
+    Direct call;
+    const TensorView start = call.tensor(residual), factor = call.tensor(gamma);
+    call.expect(factor && factor.elements() == 1 && factor.rank <= start.rank && factor.dtype == start.dtype);
+    py::object attended = attend(call, query, key, value, scale);
+    if (attended.is_none()) return attended;
+    TensorView view;
+    read_view(attended, view);
+    if (view.dtype != start.dtype || !same_sizes(view, start, 0)) return py::none();
+    // The sum takes the attended values' place where it would be laid out as they are: memory that is warm.
+    const bool in_place = std::equal(view.stride, view.stride + view.rank, start.stride);
+    PyObject* const arguments[] = {residual.ptr(), gamma.ptr(), attended.ptr(), attended.ptr()};
+    const TorchState& torch = TorchState::get();
+    return owned(PyObject_Vectorcall(torch.addcmul, arguments, 3, in_place ? torch.out_keyword : nullptr));
+}
+
 }  // namespace
+
+void bind_direct_attention(py::module_& module) {
+    module.def("nonlocal_attention", direct(&direct_attention));
+    module.def("nonlocal_attention_residual", direct(&direct_residual));
+}
 
 void bind_attention(py::module_& module) {
     module.def("attention_fwd", &attention_fwd);

@@ -97,4 +97,10 @@ void bind_decode(py::module_& module);
 template <class Target>
 void bind_geometry(py::module_& module);
 
+// The same files' calls in one step (direct.h), under the names of the public functions.
+void bind_direct_attention(py::module_& module);
+void bind_direct_heatmap(py::module_& module);
+void bind_direct_decode(py::module_& module);
+void bind_direct_geometry(py::module_& module);
+
 }  // namespace fastpose::bindings

@@ -3,8 +3,10 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
+#include "bindings/direct.h"
 #include "bindings/heatmap_calls.h"
 
 namespace fastpose::bindings {
@@ -131,7 +133,66 @@ void flip_average(const TensorView& direct, const TensorView& mirrored, const st
     });
 }
 
+// ------------------------------------------------------------------------------------------------- calls in one step
+
+// `weights`: from a number of taps to their weights, asked where the method blurs.
+py::object direct_decode(py::handle heatmaps, const std::string& method, py::handle weights, py::handle kernel,
+                         double max_step, double beta) {
+    Direct call;
+    const TensorView view = call.tensor(heatmaps);
+    call.expect(view.rank == 4);
+    if (!call) return py::none();
+    const DType arithmetic = wide(view.dtype);
+    const int64_t batch = view.size[0], joints = view.size[1];
+    const Fresh coordinates = empty(heatmaps, view, arithmetic, {batch, joints, 2});
+    const Fresh scores = empty(heatmaps, view, arithmetic, {batch, joints});
+    if (method == "softargmax") {
+        const Scratch totals(arithmetic, batch, joints);
+        softargmax<Cpu>(view, beta, coordinates.view, scores.view, totals.view, direct_threads());
+    } else {
+        const bool blurs = method == "dark" || method == "dark_udp";
+        const auto taps = blurs ? weights(kernel).cast<std::vector<double>>() : std::vector<double>{1};
+        heatmap_decode<Cpu>(view, method, taps, max_step, coordinates.view, scores.view, direct_threads());
+    }
+    return py::make_tuple(coordinates.tensor, scores.tensor);
+}
+
+// The partner of each joint: itself, or the other one of its pair.
+std::vector<int64_t> partners(Direct& call, py::handle pairs, int64_t joints) {
+    std::vector<int64_t> partner(joints);
+    std::iota(partner.begin(), partner.end(), 0);
+    call.expect(PyTuple_Check(pairs.ptr()));
+    if (!call) return partner;
+    for (const py::handle pair : py::reinterpret_borrow<py::tuple>(pairs)) {
+        call.expect(PyTuple_Check(pair.ptr()) && PyTuple_GET_SIZE(pair.ptr()) == 2);
+        if (!call) break;
+        const int64_t left = call.integer(PyTuple_GET_ITEM(pair.ptr(), 0));
+        const int64_t right = call.integer(PyTuple_GET_ITEM(pair.ptr(), 1));
+        const auto free = [&](int64_t joint) { return joint >= 0 && joint < joints && partner[joint] == joint; };
+        call.expect(left != right && free(left) && free(right));
+        if (!call) break;
+        std::swap(partner[left], partner[right]);
+    }
+    return partner;
+}
+
+py::object direct_flip(py::handle heatmaps, py::handle flipped, py::handle pairs) {
+    Direct call;
+    const TensorView straight = call.tensor(heatmaps), mirrored = call.tensor(flipped);
+    call.expect(straight.rank == 4 && mirrored);
+    const std::vector<int64_t> partner = partners(call, pairs, straight.size[1]);
+    if (!call) return py::none();
+    const Fresh out = empty_like(heatmaps);
+    flip_average<Cpu>(straight, mirrored, partner, out.view, direct_threads());
+    return out.tensor;
+}
+
 }  // namespace
+
+void bind_direct_decode(py::module_& module) {
+    module.def("decode_heatmaps", direct(&direct_decode));
+    module.def("flip_average", direct(&direct_flip));
+}
 
 template <class Target>
 void bind_decode(py::module_& module) {

@@ -2,7 +2,7 @@
 
 #include "geometry/geometry.h"
 
-#include "bindings/calls.h"
+#include "bindings/direct.h"
 
 namespace fastpose::bindings {
 namespace {
@@ -85,7 +85,19 @@ void descriptor_bwd2(const TensorView& joints, const TensorView& grad_out, const
     });
 }
 
+py::object direct_descriptor(py::handle joints) {
+    Direct call;
+    const TensorView view = call.tensor(joints);
+    call.expect(view.rank == 3 && (view.size[2] == 2 || view.size[2] == 3));
+    if (!call) return py::none();
+    const Fresh out = empty(joints, view, view.dtype, {view.size[0], 2 * view.size[2], view.size[1], view.size[1]});
+    descriptor_fwd<Cpu>(view, out.view, direct_threads());
+    return out.tensor;
+}
+
 }  // namespace
+
+void bind_direct_geometry(py::module_& module) { module.def("pairwise_descriptor", direct(&direct_descriptor)); }
 
 template <class Target>
 void bind_geometry(py::module_& module) {

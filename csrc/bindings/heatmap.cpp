@@ -1,5 +1,8 @@
 // Rendering and the fused squared error: each function unpacks tensors, checks them and calls the kernel.
 
+#include <limits>
+
+#include "bindings/direct.h"
 #include "bindings/heatmap_calls.h"
 
 namespace fastpose::bindings {
@@ -187,7 +190,112 @@ void heatmap_mse_loss_bwd2(const TensorView& prediction, const TensorView& keypo
     });
 }
 
+// ------------------------------------------------------------------------------------------------- calls in one step
+
+// The joints of a call in one step: key points (B, K, 2), sigma (B, K) and where they are drawn (B, K).
+struct DirectJoints {
+    TensorView keypoints, sigma, visible;
+
+    DirectJoints(Direct& call, py::handle given_points, py::handle given_sigma, py::handle visibility)
+        : keypoints(call.tensor(given_points)), visible(call.tensor(visibility)) {
+        call.expect(keypoints.rank == 3 && is_real(keypoints.dtype));
+        if (PyFloat_Check(given_sigma.ptr()) || PyLong_Check(given_sigma.ptr()))
+            fill(call, given_sigma);
+        else
+            spread(call, given_sigma);
+    }
+    DirectJoints(const DirectJoints&) = delete;  // sigma may be number_
+
+   private:
+    // One number for all joints, which lies here.
+    void fill(Direct& call, py::handle given) {
+        const double number = call.number(given);
+        call.expect(number > 0 && number <= std::numeric_limits<double>::max());
+        if (keypoints.dtype == DType::float64)
+            number_.wide = number;
+        else
+            number_.narrow = static_cast<float>(number);
+        sigma.present = true;
+        sigma.dtype = keypoints.dtype;
+        sigma.data = &number_;
+        expand();
+    }
+    void spread(Direct& call, py::handle given) {
+        sigma = call.tensor(given);
+        call.expect(sigma && sigma.rank <= 2);
+        expand();
+    }
+    void expand() {
+        while (sigma.rank < 2) sigma = with_axis(sigma, 0, keypoints.size[1 - sigma.rank]);
+    }
+
+    union {
+        float narrow;
+        double wide;
+    } number_{};
+};
+
+py::object drawn(Direct& call, py::handle keypoints, const DirectJoints& joints, const TensorView& depth,
+                 py::handle height, py::handle width, const std::string& profile) {
+    const int64_t rows = call.integer(height), columns = call.integer(width);
+    if (!call) return py::none();
+    const TensorView& points = joints.keypoints;
+    const Fresh out = empty(keypoints, points, points.dtype, {points.size[0], points.size[1], rows, columns});
+    heatmap_render<Cpu>(points, joints.sigma, depth, joints.visible, profile, out.view, direct_threads());
+    return out.tensor;
+}
+
+py::object direct_heatmaps(py::handle keypoints, py::handle height, py::handle width, py::handle sigma,
+                           py::handle visibility, const std::string& profile) {
+    Direct call;
+    const DirectJoints joints(call, keypoints, sigma, visibility);
+    return drawn(call, keypoints, joints, absent, height, width, profile);
+}
+
+py::object direct_depth_maps(py::handle keypoints, py::handle depth, py::handle height, py::handle width,
+                             py::handle sigma, py::handle visibility, const std::string& profile) {
+    Direct call;
+    const DirectJoints joints(call, keypoints, sigma, visibility);
+    const TensorView depths = call.tensor(depth);
+    call.expect(depths.present);
+    return drawn(call, keypoints, joints, depths, height, width, profile);
+}
+
+// A weight (K,), (B, K) or (B, S, K) of planes (B, S, K, H, W), as (B, S, K).
+TensorView plane_weights(Direct& call, py::handle given, const TensorView& stacks) {
+    TensorView weight = call.constant(given);
+    if (!weight) return weight;
+    call.expect(weight.rank >= 1 && weight.rank <= 3);
+    if (weight.rank == 1) weight = with_axis(weight, 0, stacks.size[0]);
+    if (weight.rank == 2) weight = with_axis(weight, 1, stacks.size[1]);
+    return weight;
+}
+
+py::object direct_loss(py::handle prediction, py::handle keypoints, py::handle sigma, py::handle visibility,
+                       const std::string& profile, py::handle weight, bool mean) {
+    Direct call;
+    const TensorView planes = call.tensor(prediction);
+    const DirectJoints joints(call, keypoints, sigma, visibility);
+    call.expect((planes.rank == 4 || planes.rank == 5) && wide(planes.dtype) == joints.keypoints.dtype);
+    if (!call) return py::none();
+    const TensorView stacks = planes.rank == 5 ? planes : with_axis(planes, 1, 1);
+    const TensorView weights = plane_weights(call, weight, stacks);
+    if (!call) return py::none();
+    const Fresh total = empty(prediction, planes, wide(planes.dtype), {});
+    const Scratch partials(DType::float64, stacks.size[0], stacks.size[2]);
+    heatmap_mse_loss<Cpu>(stacks, joints.keypoints, joints.sigma, joints.visible, weights, profile,
+                          mean ? 1.0 / std::max<int64_t>(planes.elements(), 1) : 1.0, partials.view, total.view,
+                          direct_threads());
+    return total.tensor;
+}
+
 }  // namespace
+
+void bind_direct_heatmap(py::module_& module) {
+    module.def("render_gaussian_heatmaps", direct(&direct_heatmaps));
+    module.def("render_depth_maps", direct(&direct_depth_maps));
+    module.def("heatmap_mse_loss", direct(&direct_loss));
+}
 
 template <class Target>
 void bind_heatmap(py::module_& module) {

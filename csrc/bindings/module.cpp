@@ -1,9 +1,10 @@
 // The Python module fastpose._C: how it was built, and one submodule for each place that kernels run at. Its functions
 // are those of attention.cpp, heatmap.cpp, decode.cpp and geometry.cpp; no arithmetic here.
 
+#include <algorithm>
 #include <string>
 
-#include "bindings/calls.h"
+#include "bindings/direct.h"
 #include "common/cuda_ready.h"
 #include "limits/limits.h"
 
@@ -68,6 +69,12 @@ double multiply_add(int64_t steps, int threads) {
     return limits::multiply_add(cpu_level(), steps, std::max(threads, 1));
 }
 
+bool ordinary(const py::args& tensors) {
+    return TorchState::get().undisturbed() && std::all_of(tensors.begin(), tensors.end(), [](py::handle tensor) {
+               return tensor.is_none() || is_memory(tensor);
+           });
+}
+
 template <class Target>
 void bind_common(py::module_& module) {
     bind_heatmap<Target>(module);
@@ -79,6 +86,7 @@ void bind_common(py::module_& module) {
 
 PYBIND11_MODULE(_C, module) {
     TorchNames::get();  // now, under the import lock: later two threads might wait for each other
+    TorchState::get();
     module.doc() = "Kernels of fastpose; call them through fastpose.ops.";
     module.attr("cuda_kernels") = cuda_kernels();
     module.def("build_info", &build_info);
@@ -87,6 +95,12 @@ PYBIND11_MODULE(_C, module) {
     py::module_ cpu = module.def_submodule("cpu", "On CPU tensors; the last argument is the number of threads.");
     bind_attention(cpu);
     bind_common<Cpu>(cpu);
+    py::module_ direct = module.def_submodule("direct", "Whole public calls on CPU tensors, or None.");
+    bind_direct_attention(direct);
+    bind_direct_heatmap(direct);
+    bind_direct_decode(direct);
+    bind_direct_geometry(direct);
+    module.def("ordinary", &ordinary, "Whether these are tensors of no special kind and nothing in torch looks on.");
 #ifdef FASTPOSE_WITH_CUDA
     module.def("cuda_problem", &cuda_problem);
     py::module_ cuda = module.def_submodule("cuda", "On CUDA tensors; the last argument is the stream's address.");

@@ -80,6 +80,7 @@ class Operation:
         self.backend_names = backends
         self._loaded: dict[str, Backend] = {}
         self._usual: dict[tuple[Any, ...], Backend] = {}
+        self._direct = _native.direct(name)
         for backend in backends:
             self.backend(backend)  # cheap (kernels themselves load on first use), and torch.compile traces no import
 
@@ -91,6 +92,15 @@ class Operation:
             module = importlib.import_module(f"fastpose.ops.{self._folder}._{name}")
             self._loaded[name] = getattr(module, self.name)
         return self._loaded[name]
+
+    def direct(self, backend: str, *arguments: Any) -> Any:
+        """The result of a whole call on ordinary CPU tensors of which no gradient is wanted; None for any other.
+
+        The kernels are those of the backend "cpu". A compiler sees nothing of it.
+        """
+        if torch.compiler.is_compiling() or (backend != "auto" and backend != "cpu"):
+            return None
+        return self._direct(*arguments)
 
     def choose(self, name: str, inputs: Inputs, parameters: Parameters) -> Backend:
         """Return the backend for a call: the first that can serve it, or the named one; ``ValueError`` says why not.
@@ -200,18 +210,7 @@ _reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-define
 
 def ordinary(inputs: Inputs) -> bool:
     """Whether these are tensors of no special kind and nothing in torch looks on: no compiler, mode or transform."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    ):
-        return False
-    for tensor in inputs:  # noqa: SIM110  a generator would double the time of a small call
-        if tensor is not None and (type(tensor) not in PLAIN or tensor.is_neg()):
-            return False
-    return True
+    return not torch.compiler.is_compiling() and _native.ordinary(*inputs)
 
 
 def _reasons_of_kind(inputs: Inputs) -> list[str]:

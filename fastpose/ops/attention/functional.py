@@ -74,6 +74,8 @@ def nonlocal_attention(
         TypeError: an argument is no floating-point tensor, or the dtypes differ.
         ValueError: the sizes do not match, or the backend cannot serve the call.
     """
+    if (direct := OPERATION.direct(backend, query, key, value, scale)) is not None:
+        return direct
     query, key, value = autocast(query, key, value)
     _check(query, key, value)
     return _like(query, _attend(_flat(query, key, value), scale, backend))
@@ -98,6 +100,8 @@ def nonlocal_attention_residual(
     Other arguments, layouts and errors as :func:`nonlocal_attention`. Differentiable twice in all five tensors. With
     "triton" the sum is done in the attention's own kernel where residual and value have one dtype.
     """
+    if (direct := RESIDUAL.direct(backend, query, key, value, residual, gamma, scale)) is not None:
+        return direct
     query, key, value = autocast(query, key, value)
     _check(query, key, value)
     _check_residual(query, value, residual, gamma)

@@ -34,6 +34,8 @@ def pairwise_descriptor(joints: Tensor, *, backend: str = "auto") -> Tensor:
         TypeError: joints is no floating-point tensor.
         ValueError: wrong rank, D other than 2 or 3.
     """
+    if (direct := OPERATION.direct(backend, joints)) is not None:
+        return direct
     _checks.tensor("joints", joints, "(B, P, D)", ranks=(3,))
     if joints.shape[2] not in (2, 3):
         raise ValueError(f"joints: expected (B, P, D) with D = 2 or 3, got {tuple(joints.shape)}")

@@ -16,6 +16,7 @@ from fastpose.ops.heatmap._results import wide
 
 METHODS = ("argmax", "quarter", "dark", "dark_udp", "softargmax")
 REDUCTIONS = ("mean", "sum", "none")
+HEATMAP_PROFILES, DEPTH_PROFILES = tuple(_profiles.HEATMAPS), tuple(_profiles.DEPTH_MAPS)
 _SIZE = (("height", "SymInt"), ("width", "SymInt"), ("profile", "str"), ("dtype", "ScalarType"))
 
 RENDER = Operation("render_gaussian_heatmaps", "heatmap", "cpu", "cuda", "triton", "reference")
@@ -122,9 +123,13 @@ def render_gaussian_heatmaps(
         TypeError: keypoints or a sigma tensor is not floating-point, or ``out`` has another dtype.
         ValueError: sizes do not match, unknown profile, sigma not positive, ``out`` together with a gradient.
     """
-    _arguments.check_joints(keypoints)
-    _checks.choice("profile", profile, tuple(_profiles.HEATMAPS))
+    _checks.choice("profile", profile, HEATMAP_PROFILES)
     height, width = _arguments.check_size(size)
+    if out is None:
+        direct = RENDER.direct(backend, keypoints, height, width, sigma, visibility, profile)
+        if direct is not None:
+            return direct
+    _arguments.check_joints(keypoints)
     points, widths = _arguments.joints(keypoints, sigma, profile, wide(keypoints.dtype))
     inputs = (points, widths, _arguments.visible(visibility, keypoints))
     chosen = RENDER.choose(backend, inputs, (height, width, profile, keypoints.dtype))
@@ -166,13 +171,16 @@ def render_depth_maps(
     Raises:
         TypeError, ValueError: as :func:`render_gaussian_heatmaps`; ``depth`` of another shape.
     """
+    _checks.choice("profile", profile, DEPTH_PROFILES)
+    height, width = _arguments.check_size(size)
+    direct = RENDER_DEPTH.direct(backend, keypoints, depth, height, width, sigma, visibility, profile)
+    if direct is not None:
+        return direct
     _arguments.check_joints(keypoints)
     _checks.tensor("depth", depth, "(B, K)")
     _checks.shape("depth", depth, keypoints.shape[:2], "(B, K)")
     _checks.same_dtype(keypoints=keypoints, depth=depth)
     _checks.same_device(keypoints=keypoints, depth=depth)
-    _checks.choice("profile", profile, tuple(_profiles.DEPTH_MAPS))
-    height, width = _arguments.check_size(size)
     arithmetic = wide(keypoints.dtype)
     points, widths = _arguments.joints(keypoints, sigma, profile, arithmetic)
     inputs = (points, widths, depth.to(arithmetic), _arguments.visible(visibility, keypoints))
@@ -250,10 +258,15 @@ def heatmap_mse_loss(
         TypeError: a tensor is not floating-point.
         ValueError: sizes do not match, unknown profile or reduction, sigma not positive, a weight that requires grad.
     """
+    _checks.choice("profile", profile, HEATMAP_PROFILES)
+    _checks.choice("reduction", reduction, REDUCTIONS)
+    if reduction != "none":
+        mean = reduction == "mean"
+        direct = LOSS.direct(backend, prediction, keypoints, sigma, visibility, profile, weight, mean)
+        if direct is not None:
+            return direct
     _checks.tensor("prediction", prediction, "(B, K, H, W) or (B, S, K, H, W)", ranks=(4, 5))
     _arguments.check_joints(keypoints)
-    _checks.choice("profile", profile, tuple(_profiles.HEATMAPS))
-    _checks.choice("reduction", reduction, REDUCTIONS)
     stacks = prediction if prediction.dim() == 5 else prediction[:, None]  # (B, S, K, H, W)
     _arguments.check_prediction(prediction, stacks, keypoints)
     arithmetic = wide(prediction.dtype)
@@ -333,8 +346,6 @@ def decode_heatmaps(
         TypeError: heatmaps is no floating-point tensor.
         ValueError: wrong rank, no pixels, unknown method, kernel that is not odd, beta or max_step not positive.
     """
-    _checks.tensor("heatmaps", heatmaps, "(B, K, H, W)", ranks=(4,))
-    _arguments.check_planes("heatmaps", heatmaps)
     _checks.choice("method", method, METHODS)
     if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0 or kernel > 1023:
         raise ValueError(f"kernel: expected an odd number of taps from 1 to 1023, got {kernel!r}")
@@ -342,11 +353,17 @@ def decode_heatmaps(
         raise ValueError(f"beta: expected a positive finite number, got {beta!r}")
     if max_step is not None and not max_step > 0:
         raise ValueError(f"max_step: expected a positive number of pixels or None, got {max_step!r}")
+    steps = math.inf if max_step is None else float(max_step)
+    direct = DECODE.direct(backend, heatmaps, method, _profiles.blur_weights, kernel, steps, float(beta))
+    if direct is not None:
+        return direct
+    _checks.tensor("heatmaps", heatmaps, "(B, K, H, W)", ranks=(4,))
+    _arguments.check_planes("heatmaps", heatmaps)
     if method == "softargmax":
         chosen = SOFTARGMAX.choose(backend, (heatmaps,), (float(beta),))
         coordinates, scores = _softargmax(chosen, (heatmaps,), (float(beta),))
         return coordinates, scores.detach()
-    parameters = (method, kernel, math.inf if max_step is None else float(max_step))
+    parameters = (method, kernel, steps)
     inputs = (heatmaps.detach() if heatmaps.requires_grad else heatmaps,)
     coordinates, scores = _decode(DECODE.choose(backend, inputs, parameters), inputs, parameters)
     return coordinates, scores
@@ -374,6 +391,8 @@ def flip_average(
         TypeError: a tensor is not floating-point, or the dtypes differ.
         ValueError: wrong rank, sizes that differ, pairs out of range or with a joint named twice.
     """
+    if (direct := FLIP.direct(backend, heatmaps, flipped, pairs)) is not None:
+        return direct
     _checks.tensor("heatmaps", heatmaps, "(B, K, H, W)", ranks=(4,))
     _checks.tensor("flipped", flipped, "(B, K, H, W)")
     _checks.shape("flipped", flipped, heatmaps.shape, "(B, K, H, W)")
