@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fastpose.nn.fused_convolution import FusedConvolution
-from fastpose.nn.residual import ResidualSum
+from fastpose.nn.hourglass import Merge
+from fastpose.nn.residual import Residual, ResidualSum
 
 DTYPES = (torch.float32, torch.bfloat16)
 ROOMS = ("torch.nn.", "fastpose.nn.", "fastpose.models.")
@@ -85,14 +86,25 @@ class Inference(nn.Module):
 
 
 class Sum(nn.Module):
-    """``x + body(x)`` with the sum inside the body's last layer."""
+    """``skip(x) + body(x)`` with the sum inside the body's last layer."""
 
-    def __init__(self, body: nn.Sequential) -> None:
+    def __init__(self, body: nn.Sequential, skip: nn.Module) -> None:
         super().__init__()
-        self.first, self.last = body[:-1], body[-1]
+        self.first, self.last, self.skip = body[:-1], body[-1], skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.first(x), x)
+        return self.last(self.first(x), self.skip(x))
+
+
+class MergedSum(nn.Module):
+    """A `Merge` with both of its sums inside its convolutions."""
+
+    def __init__(self, merge: Merge) -> None:
+        super().__init__()
+        self.features, self.heatmaps = merge.features, merge.heatmaps
+
+    def forward(self, x: Tensor, features: Tensor, heatmaps: Tensor) -> Tensor:
+        return self.heatmaps(heatmaps, self.features(features, x))
 
 
 def _is_floating(value: Any) -> bool:
@@ -153,13 +165,17 @@ def _sequence(module: nn.Module) -> nn.Module:
 
 
 def _sum(module: nn.Module) -> nn.Module:
-    if type(module) is not ResidualSum:
+    if type(module) not in (Residual, ResidualSum):
         return module
-    body = module.body
+    body, skip = module.body, getattr(module, "skip", None)
     if isinstance(body, nn.Sequential) and len(body) and isinstance(body[-1], FusedConvolution):
-        return Sum(body).eval()
+        return Sum(body, nn.Identity() if skip is None else skip).eval()
     return module
 
 
-REWRITES = (_convolution, _sequence, _sum)
+def _merge(module: nn.Module) -> nn.Module:
+    return MergedSum(module).eval() if type(module) is Merge else module
+
+
+REWRITES = (_convolution, _sequence, _sum, _merge)
 """From a module to what takes its place, which is the module itself where the rewrite does not apply."""

@@ -37,7 +37,7 @@ class RunConfig:
     accumulate: int = 1
     workers: int = 2
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False  # memory order of the networks; faster convolutions in bf16 and fp16
+    channels_last: bool | None = None  # memory order of the networks; none: where it proved quicker for the system
     ema: float = 0.0  # decay of the averaged weights
     clip_norm: float = 0.0  # largest gradient norm of one update
     skip_nonfinite: int = 10  # updates that are not finite are skipped; so many in a row end the run

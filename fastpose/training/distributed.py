@@ -173,7 +173,8 @@ def mean_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, place: Worl
     *means, counts, total = (flat / place.size).split([*sizes, len(sizes), 1])
     for parameter, mean, count in zip(parameters, means, counts.tolist(), strict=True):
         if count > 0:
-            parameter.grad = mean.view_as(parameter).to(parameter.dtype, copy=False)
+            laid = torch.empty_like(parameter)  # in the memory order that a fused optimizer reads
+            parameter.grad = laid.copy_(mean.view_as(parameter))
     return total[0]
 
 

@@ -33,7 +33,8 @@ class Trainer(Protocol):
     to begin with, and is the place for what a resume, which has its own, should not ask for. And it may have
     ``measured() -> {dotted key: value}``, asked once, on the leader, when weights are first written: what the
     configuration leaves to the training set goes into the manifest of the weights, and `systems.load_network` puts it
-    where it says 0.
+    where it says 0. And ``channels_last_on``: the kinds of device, such as "cpu", on which its networks train quicker
+    with maps channels last, where ``run.channels_last`` leaves it open.
     """
 
     networks: dict[str, nn.Module]

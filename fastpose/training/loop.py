@@ -78,10 +78,16 @@ class Job:
                 raise ValueError("run.sync_batch_norm: torch synchronises batch norm on CUDA only; switch it off")
             for name, network in networks.items():
                 networks[name] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        layout = torch.channels_last if self.settings.channels_last else torch.preserve_format
+        layout = torch.channels_last if self._channels_last() else torch.preserve_format
         for network in networks.values():
             network.to(device=self.place.device, memory_format=layout)  # type: ignore[call-overload]
         distributed.broadcast_networks(networks.values(), self.place)
+
+    def _channels_last(self) -> bool:
+        """Return whether the networks lie channels last: as the run says, else where the system gains by it."""
+        wanted = self.settings.channels_last
+        gaining = getattr(self.trainer, "channels_last_on", ())
+        return self.place.device.type in gaining if wanted is None else wanted
 
     def _load_data(self) -> None:
         settings = self.settings

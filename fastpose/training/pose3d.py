@@ -79,6 +79,7 @@ class Pose3dTrainer:
     """
 
     main_network = "generator"
+    channels_last_on = ("cpu",)
 
     def __init__(self, config: Pose3dConfig) -> None:
         self.config = config

@@ -57,7 +57,7 @@ def build_optimizer(network: nn.Module, config: NetworkOptimizerConfig) -> torch
     """Return the optimizer of one network."""
     if config.name == "adam":
         return optimizers.adam(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.RMSprop(network.parameters(), lr=config.lr, alpha=0.99, weight_decay=config.weight_decay)
+    return optimizers.RMSprop(network.parameters(), lr=config.lr, alpha=0.99, weight_decay=config.weight_decay)
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: ScheduleConfig, epochs: int) -> LRScheduler:
@@ -75,6 +75,7 @@ class SaganTrainer:
     """
 
     main_network = "generator"
+    channels_last_on = ("cpu",)
     monitor_mode = "max"
 
     def __init__(self, config: SaganConfig) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastpose.training import checkpoint, randomness
+from fastpose.training import checkpoint, optimizers, randomness
 
 if TYPE_CHECKING:
     from fastpose.training.loop import Job
@@ -64,6 +64,8 @@ def _put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mappin
         saved = state["networks"].get(name, {})
         checkpoint.load_into(network, saved, source=source, manifest=manifest, config=config)
     _load_all(trainer.optimizers, state["optimizers"], f"checkpoint {source}: optimizers")
+    for optimizer in trainer.optimizers.values():
+        optimizers.lay_out(optimizer)
     _load_all(trainer.schedulers, state["schedulers"], f"checkpoint {source}: schedulers")
     if job.ema is not None:
         # Switched on only now: the average starts from the weights as they are.

@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fastpose import models
-from fastpose.models.inference import Sum, for_inference
+from fastpose.models.inference import MergedSum, Sum, for_inference
 from fastpose.nn import fused_convolution
 from fastpose.nn.fused_convolution import FusedConvolution, _Winograd
+from fastpose.nn.hourglass import Merge
 from fastpose.nn.nonlocal_block import NonLocalBlock
-from fastpose.nn.residual import ResidualSum
+from fastpose.nn.residual import Residual, ResidualSum
 
 PONA, MULTISCALE = "pona.generator", "multiscale.generator"
 PONA_ROWS = [
@@ -153,6 +154,13 @@ def test_layers_are_folded_and_dropped():
     assert {FusedConvolution, Sum} <= kinds
     assert not any(module.training for module in fast.modules())
     assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
+def test_sums_of_an_hourglass_are_computed_by_its_convolutions():
+    fast = for_inference(models.create("hourglass.tiny"))
+    kinds = {type(module) for module in fast.modules()}
+    assert kinds.isdisjoint({Merge, Residual})
+    assert {MergedSum, Sum} <= kinds
 
 
 @pytest.mark.parametrize(("name", "options"), [TINY[0], TINY[1], TINY[-1]], ids=str)

@@ -317,6 +317,20 @@ def test_sixteen_bits_train(tmp_path: Path, precision: str) -> None:
     assert math.isfinite(result.results[0].value)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "gaining", "expected"),
+    [("none", ("cpu",), True), ("none", ("cuda",), False), ("no", ("cpu",), False), ("yes", (), True)],
+)
+def test_the_memory_order_is_the_systems_unless_the_run_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, gaining: tuple[str, ...], expected: bool
+) -> None:
+    seen = []
+    monkeypatch.setattr(toy_system.ToyTrainer, "channels_last_on", gaining, raising=False)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda *_, **given: seen.append(given["memory_format"]))
+    toy_system.train(tmp_path, "run.max_steps=1", f"run.channels_last={wanted}")
+    assert set(seen) == {torch.channels_last if expected else torch.preserve_format}
+
+
 def test_deterministic_is_switched_back(tmp_path: Path) -> None:
     toy_system.train(tmp_path, *SHORT, "run.deterministic=yes")
     assert not torch.are_deterministic_algorithms_enabled()
