@@ -74,6 +74,18 @@ def publish_json(path: Path, content: Mapping[str, Any]) -> None:
     publish(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def claim_folder(parent: Path, name: str) -> Path:
+    """Make ``parent / name`` and return it; a name that is taken gets -2, -3, ..."""
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()  # the one step that tells two starts at the same moment apart
+            return path
+        except FileExistsError:
+            number += 1
+
+
 def flush_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the disk can: some do not open or flush a folder (SMB, FUSE)."""
     with suppress(OSError):

@@ -39,6 +39,7 @@ gpu_report = pytest.importorskip("gpu_report", reason=REASON)
 # DEL machine
 # DEL memory
 # DEL orders
+readme_table = pytest.importorskip("readme_table", reason=REASON)
 pose3d_systems = pytest.importorskip("pose3d_systems", reason=REASON)
 # DEL results_file
 # DEL summary
@@ -525,6 +526,26 @@ def test_gpu_report_draws_and_prints(results, tmp_path, capsys):
 def test_gpu_report_of_nothing_says_so(tmp_path, capsys):
     assert gpu_report.main([str(tmp_path / "none.json"), str(tmp_path / "a.png")]) == 1
     assert "no result file" in capsys.readouterr().err
+
+
+def test_readme_shows_what_the_committed_results_give():
+    text = readme_table.README.read_text(encoding="utf-8")
+    assert text.count(readme_table.BEGIN) == text.count(readme_table.END) == 1
+    assert readme_table.current() in text, "run `python benchmarks/readme_table.py`"
+
+
+def test_readme_names_rows_that_are_measured():
+    measured = {(case.operation, case.size, order) for case in PUBLISHED for order in case.work}
+    assert {(row.operation, row.size, row.order) for row in readme_table.ROWS} <= measured
+
+
+def test_readme_counts_losses_and_draws_the_plot_only_where_it_was_measured(results):
+    results["timings"] = [timing("reference", 2.0), timing("cpu", 3.0)]
+    summary.complete(results)
+    without = readme_table.block(results, "results/a.json", False)
+    assert "the 1 that we lose included" in without
+    assert "![" not in without
+    assert "growth.png" in readme_table.block(results, "results/a.json", True)
 
 
 # ------------------------------------------------------------------------------------------------------- comparison

@@ -1,7 +1,7 @@
 """Extra memory of attention in three orders of derivative: what a call takes beyond its inputs and results.
 
 On the CPU it is the peak of the resident memory in a process of its own, as Linux counts it; on a GPU, that of torch's
-allocator. ``python -m fastpose.benchmark.memory DEVICE PROVIDER B Ck Cv H W`` prints it as JSON.
+allocator. ``python -m fastpose.benchmark.memory DEVICE PROVIDER ORDER,... B,Ck,Cv,H,W ...`` prints it as JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ Size = tuple[int, int, int, tuple[int, int]]
 SMALL: Size = (1, 8, 8, (4, 4))
 
 
-def in_subprocess(device: str, provider: str, size: Size) -> list[dict[str, Any]]:
-    """Return a record per order: with ``extra_bytes``, or with the ``reason`` for which there is none."""
-    numbers = [str(number) for number in (*size[:3], *size[3])]
-    command = [sys.executable, "-m", __spec__.name, device, provider, *numbers]
+def in_subprocess(device: str, provider: str, *sizes: Size, orders: Sequence[str] = ORDERS) -> list[dict[str, Any]]:
+    """Return a record per size and order: with ``extra_bytes``, or with the ``reason`` for which there is none."""
+    words = [",".join(str(number) for number in (*size[:3], *size[3])) for size in sizes]
+    command = [sys.executable, "-m", __spec__.name, device, provider, ",".join(orders), *words]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536",  # freed blocks go back at once, so that the peak is of what is alive
         "PYTHONPATH": str(Path(fastpose.__file__).parents[1]),  # the package under test, installed or a checkout
@@ -40,11 +40,11 @@ def in_subprocess(device: str, provider: str, size: Size) -> list[dict[str, Any]
     return json.loads(done.stdout)
 
 
-def measure(device: str, provider: str, size: Size) -> list[dict[str, Any]]:
-    """Return the records of all orders, measured in this process."""
+def measure(device: str, provider: str, size: Size, orders: Sequence[str] = ORDERS) -> list[dict[str, Any]]:
+    """Return the records of these orders, measured in this process."""
     torch.set_num_threads(machine.threads())
     case, records = attention(*size), []
-    for order in ORDERS:
+    for order in orders:
         job = Job(case, device, order, provider)
         try:
             with reasons():
@@ -108,8 +108,12 @@ def _status(field: str) -> int:
 
 def main(arguments: list[str], show: Callable[[str], object] = print) -> None:
     """Print the records as JSON."""
-    batch, ck, cv, height, width = map(int, arguments[2:])
-    show(json.dumps(measure(arguments[0], arguments[1], (batch, ck, cv, (height, width)))))
+    device, provider, orders, *sizes = arguments
+    records = []
+    for numbers in sizes:
+        batch, ck, cv, height, width = map(int, numbers.split(","))
+        records += measure(device, provider, (batch, ck, cv, (height, width)), orders.split(","))
+    show(json.dumps(records))
 
 
 if __name__ == "__main__":

@@ -108,12 +108,12 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
-def jobs(cases: Iterable[Case]) -> list[Job]:
-    """Return what is to be measured; those that are compared follow one another."""
+def jobs(cases: Iterable[Case], kinds: Sequence[str] | None = None) -> list[Job]:
+    """Return what is to be measured on these kinds of device; those that are compared follow one another."""
     return [
         Job(case, device, order, provider)
         for case in cases
-        for device in devices()
+        for device in (devices() if kinds is None else kinds)
         if case.device in ("any", device)
         for order in case.work
         for provider in (*ours(case, device), *case.others)
@@ -121,9 +121,9 @@ def jobs(cases: Iterable[Case]) -> list[Job]:
     ]
 
 
-def groups(cases: Iterable[Case]) -> list[tuple[Job, ...]]:
+def groups(cases: Iterable[Case], kinds: Sequence[str] | None = None) -> list[tuple[Job, ...]]:
     """Return the jobs whose numbers are compared together: the ways of a case on a device in one order."""
-    found = groupby(jobs(cases), key=lambda job: (id(job.case), job.device, job.order))
+    found = groupby(jobs(cases, kinds), key=lambda job: (id(job.case), job.device, job.order))
     return [tuple(members) for _, members in found]
 
 

@@ -33,6 +33,7 @@ def empty(machine: dict[str, Any], load: list[float], command: str) -> dict[str,
         "timings": [],
         "memory": [],
         "host_costs": [],
+        "growth": [],
         "skipped": [],
     }
 

@@ -51,28 +51,40 @@ def ratio(theirs: float | None, mine: float) -> float | None:
 
 def lines(results: dict[str, Any]) -> Iterator[str]:
     """Yield the summary: limits, a table per operation, memory, skips, and how often we are faster and slower."""
-    yield from _conditions(results)
+    yield from conditions(results)
     for device_limits in results["limits"]:
         yield "limit on {device}: {name} {value:.4g} {unit}".format(**device_limits)
     for operation, timings in groupby(results["timings"], key=lambda timing: timing["operation"]):
         yield ""
         yield operation
-        yield from align([HEAD, *_rows(list(timings))])
+        yield from table(list(timings))
     yield from _memory(results["memory"])
     yield from host_costs(results.get("host_costs", []))
-    yield from _skipped(results["skipped"])
-    yield from _verdict(results["timings"])
+    yield from growth(results.get("growth", []))
+    yield from skipped(results["skipped"])
+    yield from verdict(results["timings"])
 
 
-def _conditions(results: dict[str, Any]) -> Iterator[str]:
-    found, load = results["machine"], results["load"]
-    yield f"{found['processor']}, {found['threads']} threads; {', '.join(found['gpus']) or 'no GPU'}"
-    yield f"load before {load['before']}, after {load['after']}"
-    if load["before"][0] > BUSY * found["cores"]:
+def conditions(results: dict[str, Any]) -> Iterator[str]:
+    """Yield what was measured on, and the load before and after."""
+    yield setting(results)
+    yield f"load before {results['load']['before']}, after {results['load']['after']}"
+    yield from busy(results)
+
+
+def setting(results: dict[str, Any]) -> str:
+    """Return processor, threads and GPUs in words."""
+    found = results["machine"]
+    return f"{found['processor']}, {found['threads']} threads; {', '.join(found['gpus']) or 'no GPU'}"
+
+
+def busy(results: dict[str, Any]) -> Iterator[str]:
+    """Yield a warning where others were computing as the run began."""
+    if results["load"]["before"][0] > BUSY * results["machine"]["cores"]:
         yield "the machine was busy when this began: do not publish these numbers"
 
 
-def _rows(timings: list[Timing]) -> Iterator[tuple[str, ...]]:
+def rows(timings: Sequence[Timing]) -> Iterator[tuple[str, ...]]:
     """Yield a row per timing of ours, and one per group that has none; rivals stand beside."""
     for _, found in groupby(timings, key=group):
         members = list(found)
@@ -86,8 +98,6 @@ def _rows(timings: list[Timing]) -> Iterator[tuple[str, ...]]:
 
 def _row(timing: Timing, reference: Timing | None, best: Timing | None) -> tuple[str, ...]:
     ratios = [timing["times_reference"], timing["times_best_other"]]
-    ours = timing["provider"] in OURS and timing["provider"] not in ASIDE
-    slower = ours and any(number is not None and number < 1 for number in ratios)
     return (
         f"{timing['size']}{' [GPU]' if timing['device'] == 'cuda' else ''}",
         timing["order"],
@@ -99,8 +109,29 @@ def _row(timing: Timing, reference: Timing | None, best: Timing | None) -> tuple
         f"{milliseconds(best)} ({best['provider']})" if best else "-",
         times(ratios[1]),
         f"{100 * timing['share_of_limit']:.0f}" if timing["floor_s"] else "-",
-        "slower" if slower else "",
+        "slower" if lost([timing]) else "",
     )
+
+
+def table(timings: Sequence[Timing]) -> Iterator[str]:
+    """Yield the table of an operation's timings."""
+    return align([HEAD, *rows(timings)])
+
+
+def by_whose(timings: Sequence[Timing]) -> list[dict[str, Timing]]:
+    """Return for each group that has one of ours the fastest of "ours", the "reference" and the best "other" way."""
+    found = []
+    for _, members in groupby(timings, key=group):
+        fastest: dict[str, Timing] = {}
+        for timing in sorted(members, key=lambda member: member["median_s"]):
+            if timing["provider"] not in ASIDE:
+                fastest.setdefault(_whose(timing["provider"]), timing)
+        found += [fastest] if "ours" in fastest else []
+    return found
+
+
+def _whose(provider: str) -> str:
+    return "ours" if provider in OURS else "reference" if provider == REFERENCE else "other"
 
 
 def milliseconds(timing: Timing | None) -> str:
@@ -150,22 +181,54 @@ def host_costs(records: list[dict[str, Any]]) -> Iterator[str]:
     yield from align(rows)
 
 
-def _skipped(records: list[dict[str, Any]]) -> Iterator[str]:
+def growth(curves: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of powers with which times and memory grow; nothing where none was measured."""
+    if curves:
+        yield ""
+        yield "growth: the power of N, batch or joints, by least squares over the larger half of the sizes"
+        yield from align(growth_rows(curves), left=4)
+
+
+def growth_rows(curves: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a head, and a row per curve: its first and its last value, and the power with which it grows."""
+    found: list[tuple[str, ...]] = [("operation", "order", "way", "against", "from", "to", "power")]
+    for curve in curves:
+        (first, least), (last, most) = curve["points"][0], curve["points"][-1]
+        unit, scale = ("ms", 1e3) if curve["quantity"] == "seconds" else ("MB", 2**-20)
+        power = "-" if curve["slope"] is None else f"{curve['slope']:.2f}"
+        ends = (f"{first}: {least * scale:.3g} {unit}", f"{last}: {most * scale:.3g} {unit}")
+        found.append((curve["operation"], curve["order"], curve["provider"], curve["variable"], *ends, power))
+    return found
+
+
+def skipped(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield why numbers are missing, a line per reason; nothing where none is."""
     if not records:
         return
     yield ""
     counts: dict[str, int] = {}
     for record in records:
-        sentence = f"{record['provider']}: {record['reason']}"
+        sentence = f"{record['provider']}: {record['reason'].rpartition('cannot serve this call: ')[2]}"
         counts[sentence] = counts.get(sentence, 0) + 1
     for sentence, count in counts.items():
         yield f"not measured ({count}x): {sentence}"
 
 
-def _verdict(timings: list[Timing]) -> Iterator[str]:
+def counted(timings: Sequence[Timing]) -> list[Timing]:
+    """Return the timings of ours that are won or lost."""
+    return [timing for timing in timings if timing["provider"] in OURS and timing["provider"] not in ASIDE]
+
+
+def lost(timings: Sequence[Timing]) -> list[Timing]:
+    """Return those of ours that are slower than the reference or than the best other way."""
+    fields = ("times_reference", "times_best_other")
+    return [timing for timing in counted(timings) if any((timing[field] or 1) < 1 for field in fields)]
+
+
+def verdict(timings: list[Timing]) -> Iterator[str]:
+    """Yield how often we are faster and slower than the reference and than the best other way."""
     yield ""
     for field, rival in (("times_reference", "the reference"), ("times_best_other", "the best other way in PyTorch")):
-        mine = [timing for timing in timings if timing["provider"] in OURS and timing["provider"] not in ASIDE]
-        ratios = [timing[field] for timing in mine if timing[field] is not None]
+        ratios = [timing[field] for timing in counted(timings) if timing[field] is not None]
         faster = sum(number >= 1 for number in ratios)
         yield f"beside {rival}: faster in {faster} of {len(ratios)} cases, slower in {len(ratios) - faster}"

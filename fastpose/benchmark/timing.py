@@ -51,31 +51,46 @@ class _Way:
         }
 
 
-def in_both_orders(calls: Mapping[str, Call], *, seconds: float = SECONDS) -> dict[str, dict[str, Any]]:
+def first(call: Call) -> float:
+    """Return the seconds of a first call, which also pays for memory and plans."""
+    return _round(call, 1)
+
+
+def in_both_orders(
+    calls: Mapping[str, Call],
+    *,
+    seconds: float = SECONDS,
+    turns: int = TURNS,
+    known: Mapping[str, float] | None = None,
+) -> dict[str, dict[str, Any]]:
     """Time calls that are to be compared, after one of warm-up each, as they stand and in reverse order.
 
     Args:
         calls: what is timed, by name; all of it is alive at once.
         seconds: of rounds for each call; a slow one has a round per turn in any case.
+        turns: an even number; every second one is in reverse order.
+        known: what `first` gave for each call; they are then warm.
 
     Returns:
         For each name ``median_s`` and the quartiles ``q1_s`` and ``q3_s`` of the seconds of a call, ``rounds``, calls
         per round (``iterations``), and ``directions_s``: the median of the turns from first to last, and of those back.
     """
     with _no_collection():
-        ways = [_way(call, seconds) for call in calls.values()]
-        for turn in range(TURNS):
+        ways = [
+            _way(call, seconds / turns, first(call) if known is None else known[name]) for name, call in calls.items()
+        ]
+        for turn in range(turns):
             for way in reversed(ways) if turn % 2 else ways:
                 way.turn(turn % 2)
     return {name: way.summed_up() for name, way in zip(calls, ways, strict=True)}
 
 
-def _way(call: Call, seconds: float) -> _Way:
-    once = _round(call, 1)
-    if once < seconds / TURNS:  # the first call also pays for memory and plans
+def _way(call: Call, seconds: float, once: float) -> _Way:
+    """Plan the turns of a call, each of which may take so many seconds."""
+    if once < seconds:
         once = _round(call, 1)
     iterations = max(1, round(ROUND_SECONDS / once))
-    rounds = min(max(int(seconds / TURNS / (once * iterations)), 1), ROUNDS)
+    rounds = min(max(int(seconds / (once * iterations)), 1), ROUNDS)
     return _Way(call, iterations, rounds, once < WARM_SECONDS)
 
 

@@ -1,27 +1,35 @@
-"""``fastpose bench``: every backend beside the PyTorch reference on this machine."""
+"""``fastpose bench``: every backend beside PyTorch's ways and the machine's limit, here."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastpose.cli import _print
+
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from fastpose.benchmark.cases import Case
+    from fastpose.benchmark.orders import Job
+    from fastpose.benchmark.run import Run
 
-REPEATS = 7
-SECONDS = 0.5  # of measuring for each number
 SIZE = "16,32,256,4096"  # of a batch behind an hourglass, tuned where no other is named
+DEFAULT = Path("runs", "bench")
 
 
 def bench(
     ops: Annotated[list[str] | None, typer.Argument(metavar="[OP]...", help="Operations; all by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="A new folder; else runs/bench/run, run-2, ...")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every published size; minutes instead of one.")] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Time and memory against positions, batch and joints instead (CPU).")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     tune: Annotated[bool, typer.Option("--tune", help="Find the fastest tiles of attention on this GPU.")] = False,
     size: Annotated[list[str] | None, typer.Option(help="With --tune: B,Ck,Cv,N; may be repeated.")] = None,
@@ -33,33 +41,124 @@ def bench(
         ),
     ] = False,
 ) -> None:
-    """Time the operations' backends at one published size each.
+    """Time the operations beside plain PyTorch and its best other way, and beside this machine's limits.
 
-    The whole table, with second derivatives, SDPA and the share of the measured hardware limit, is
-    `pytest --benchmark-only` in a checkout. With --tune, the tiles of attention's Triton kernels are timed instead and
-    the fastest kept in a table of the user's own.
+    Tables are printed as they come; results.json, table.md and pictures go to a new folder, after Ctrl-C with what was
+    measured so far. With --tune, the tiles of attention's Triton kernels are timed instead and the fastest kept in a
+    table of the user's own.
     """
     if tune:
         _tune(size, dtype, device, atomics)
         return
-    import torch
+    from fastpose.benchmark import report, summary
+    from fastpose.benchmark.run import Run, command
 
-    from fastpose.benchmark.cases import typical
-    from fastpose.metrics import report
+    names, place = ops or [], _device(device)
+    _check(names, growth, place)
+    folder = _new_folder(out)
+    options = ["--full"] * full + ["--growth"] * growth + (["--device", device] if device != "cpu" else [])
+    run = Run(command(["fastpose", "bench", *names, *options]), turns=2 if growth else 4)
+    typer.echo(summary.setting(run.content))
+    for line in summary.busy(run.content):
+        typer.echo(f"fastpose: {line}", err=True)
+    try:
+        if growth:
+            _growth(run, names)
+        else:
+            _tables(run, _groups(names, full, place.type))
+    finally:
+        _close(run, folder, report.write)
 
-    place = _device(device)
-    chosen = _chosen(typical(), ops or [])
-    typer.echo(f"torch {torch.__version__}, {place}, {torch.get_num_threads()} CPU threads; medians of {REPEATS}")
-    rows = [["operation", "size", "backend", "forward ms", "x", "forward+backward ms", "x"]]
-    notes = []
-    for name, case in chosen.items():
-        more, why = _measure(name, case, place)
-        rows += more
-        notes += why
-    typer.echo(report.align(rows, right=(3, 4, 5, 6)))
-    typer.echo("x: how many times faster than the reference backend")
-    for note in dict.fromkeys(notes):
-        typer.echo(note)
+
+def _tables(run: Run, groups: Sequence[Sequence[Job]]) -> None:
+    """Measure, and print the table of an operation as soon as it is whole."""
+    from fastpose.benchmark import summary
+
+    for operation, members in groupby(groups, key=lambda group: group[0].case.operation):
+        mine = list(members)
+        with _print.bar(len(mine), operation) as advance:
+            for group in mine:
+                run.measure(group)
+                advance(1)
+        summary.complete(run.content)
+        timings = [timing for timing in run.content["timings"] if timing["operation"] == operation]
+        if timings:
+            typer.echo(f"\n{operation}")
+            typer.echo("\n".join(summary.table(timings)))
+
+
+def _growth(run: Run, names: list[str]) -> None:
+    """Measure the curves, and print the powers of an operation as soon as they are there."""
+    from fastpose.benchmark import growth, summary
+
+    every = [one for one in (*growth.attention(), *growth.others()) if not names or one.operation in names]
+    for operation, members in groupby(every, key=lambda one: one.operation):
+        mine, before = list(members), len(run.content["growth"])
+        memory = operation == growth.attention()[0].operation
+        with _print.bar(sum(len(one.values) for one in mine) + memory * len(growth.MEMORY_WAYS), operation) as advance:
+            for one in mine:
+                growth.time(run, one, advance)
+            if memory:
+                growth.attention_memory(run, advance)
+        typer.echo("\n".join(summary.growth(run.content["growth"][before:])))
+
+
+def _close(run: Run, folder: Path, write: Callable[[dict[str, Any], Path], list[Path]]) -> None:
+    """Write what was measured, if anything was, and say where; else leave no folder."""
+    from fastpose.benchmark import summary
+
+    content = run.finish()
+    if not content["timings"] and not content["growth"]:
+        folder.rmdir()
+        typer.echo("\n".join(summary.skipped(content["skipped"])))
+        return
+    if content["timings"]:
+        typer.echo("\n".join((*summary.skipped(content["skipped"]), *summary.verdict(content["timings"]))))
+    typer.echo("")
+    for path in write(content, folder):
+        typer.echo(f"{ {'.json': 'results:', '.md': 'tables:'}.get(path.suffix, 'picture:'):<10}{path}")
+
+
+def _groups(names: list[str], full: bool, kind: str) -> list[tuple[Job, ...]]:
+    """Return what is to be measured; on a GPU one job at a time, since the device's time knows no neighbours."""
+    from fastpose.benchmark import cases, orders
+
+    if kind == "cuda":
+        chosen = [case for case in cases.GPU if not names or case.operation in names]
+        single = [(job,) for job in orders.jobs(chosen, (kind,)) if full or not job.compiled]
+        return [*single]
+    known = cases.published() if full else cases.quick()
+    chosen = [case for case in known if not names or case.operation in names]
+    there = {case.operation for case in chosen}
+    chosen += [cases.typical()[name] for name in names if name not in there]
+    return orders.groups(chosen, (kind,))
+
+
+def _check(names: list[str], growth: bool, place: torch.device) -> None:
+    from fastpose._checks import unknown
+    from fastpose.benchmark import cases
+    from fastpose.benchmark.growth import attention, others
+
+    known = {one.operation for one in (*attention(), *others())} if growth else set(cases.typical())
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown("operation", name, sorted(known)))
+    if growth and place.type != "cpu":
+        raise ValueError(f"--growth: expected --device cpu, got {place}: growth is measured on the CPU only")
+
+
+def _new_folder(out: Path | None) -> Path:
+    """Make the folder for the files; one that is there is never written into."""
+    from fastpose._files import claim_folder
+
+    if out is None:
+        DEFAULT.mkdir(parents=True, exist_ok=True)
+        return claim_folder(DEFAULT, "run")
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(f"{out}: exists; name another folder with -o, or remove it") from None
+    return out
 
 
 def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str, atomics: bool) -> None:
@@ -67,15 +166,6 @@ def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str, atomic
 
     place = _device(device if device.startswith("cuda") else "cuda")
     _tune.tune(sizes or [SIZE], dtypes or ["bfloat16"], place, atomics=atomics)
-
-
-def _chosen(known: dict[str, Case], names: list[str]) -> dict[str, Case]:
-    from fastpose._checks import unknown
-
-    for name in names:
-        if name not in known:
-            raise ValueError(unknown("operation", name, known))
-    return {name: known[name] for name in names} if names else known
 
 
 def _device(name: str) -> torch.device:
@@ -88,66 +178,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: cuda was asked for and no CUDA device is there (see fastpose doctor)")
     return device
-
-
-def _measure(name: str, case: Case, device: torch.device) -> tuple[list[list[str]], list[str]]:
-    """Return one table row per backend that serves the case, the reference first, and why the others do not."""
-    tensors = case.make(device.type)
-    rows, notes, base = [], [], None
-    for backend in ("reference", "cpu", "triton", "cuda"):
-        try:
-            _run(case, tensors, backend)
-        except ValueError as error:
-            # A backend that the operation does not have is no news; one that cannot serve says why.
-            notes += [str(error)] if "cannot serve" in str(error) else []
-            continue
-        times = list(_times(case, tensors, backend, device))
-        base = base or times
-        cells = [cell for mine, reference in zip(times, base, strict=True) for cell in _cells(mine, reference)]
-        rows.append([name, case.size, backend, *cells, *(["-"] * (4 - len(cells)))])
-    return rows, notes
-
-
-def _run(case: Case, tensors: tuple[Tensor, ...], backend: str) -> Tensor:
-    if case.table is None and backend != "reference":
-        raise ValueError(f"{case.operation} has no backends")
-    return case.call(tensors, **({} if case.table is None else {"backend": backend}))
-
-
-def _cells(seconds: float, reference: float) -> list[str]:
-    return [f"{seconds * 1e3:.3f}", f"{reference / seconds:.2f}"]
-
-
-def _times(case: Case, tensors: tuple[Tensor, ...], backend: str, device: torch.device) -> Iterator[float]:
-    """Yield the seconds of a forward, then of a forward and backward where the operation has a gradient."""
-    import torch
-
-    with torch.no_grad():
-        yield _median(lambda: _run(case, tensors, backend), device)
-    if case.wanting:
-        inputs = tuple(tensor.clone().requires_grad_(i in case.wanting) for i, tensor in enumerate(tensors))
-        leaves = [inputs[index] for index in case.wanting]
-
-        def both() -> None:
-            torch.autograd.grad(_run(case, inputs, backend).sum(), leaves)
-
-        yield _median(both, device)
-
-
-def _median(call: Callable[[], object], device: torch.device) -> float:
-    """Return the median seconds of a call; short calls are repeated within each measurement."""
-    call()  # loads the backend and its memory
-    once = _seconds(call, 1, device)
-    calls = max(1, int(SECONDS / REPEATS / max(once, 1e-7)))
-    return statistics.median(_seconds(call, calls, device) / calls for _ in range(REPEATS))
-
-
-def _seconds(call: Callable[[], object], calls: int, device: torch.device) -> float:
-    import torch
-
-    start = time.perf_counter()
-    for _ in range(calls):
-        call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start

@@ -44,7 +44,7 @@ class RunFolder:
         parent = Path(root).expanduser() / recipe
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = _claim(parent, name)
+            path = _files.claim_folder(parent, name)
         except OSError as error:
             raise OSError(f"run folder {parent}: could not be made ({error.strerror}); choose another --out") from error
         run = cls(path)
@@ -122,17 +122,6 @@ class RunFolder:
         content = environment(device) | {"world_size": world_size}
         _files.publish_json(self.path / "environment.json", content)
         return content
-
-
-def _claim(parent: Path, name: str) -> Path:
-    number = 1
-    while True:
-        path = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()  # the one step that tells two starts at the same moment apart
-            return path
-        except FileExistsError:
-            number += 1
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

@@ -27,6 +27,13 @@ def panels(count: int, title: str) -> tuple[Any, list[Any]]:
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
+def tall(rows: int, title: str) -> tuple[Any, Any]:
+    """Return a figure and one axes that has room for so many named rows."""
+    figure, (axis,) = panels(1, title)
+    figure.set_size_inches(9.2, 1.3 + 0.36 * rows)
+    return figure, axis
+
+
 def dress(axis: Any, title: str, xlabel: str, *, legend: bool) -> None:
     """Give a panel its texts, a light grid and no box."""
     axis.set_title(title, fontsize=10.5, fontweight="bold", loc="left", color="#22262c")

@@ -11,7 +11,7 @@ from torch import nn
 
 from fastpose import models, ops
 from fastpose.benchmark.cases import typical
-from fastpose.cli import bench, export
+from fastpose.cli import export
 from fastpose.training import checkpoint, list_recipes, load_recipe
 
 
@@ -152,22 +152,6 @@ def test_export_to_onnx_equals_eager_or_names_the_extra(tmp_path):
         assert list(tmp_path.iterdir()) == []
     else:
         assert export.export_network(network, {"image": (3, 64, 64)}, tmp_path / "model.onnx") <= export.TOLERANCE
-
-
-def test_bench_times_each_backend_beside_the_reference(run, monkeypatch):
-    monkeypatch.setattr(bench, "SECONDS", 0.0)
-    monkeypatch.setattr(bench, "REPEATS", 1)
-    code, out, err = run("bench", "pairwise_descriptor")
-    assert (code, err) == (0, "")
-    rows = [line.split() for line in out.splitlines() if line.startswith("pairwise_descriptor ")]
-    backends = [next(word for word in row if word in ("reference", "cpu", "triton", "cuda")) for row in rows]
-    assert backends[0] == "reference"
-    reference = rows[0]
-    assert reference[-1] == reference[-3] == "1.00"
-
-
-def test_bench_knows_every_operation_that_has_backends():
-    assert set(ops.operations()) <= set(typical())
 
 
 def test_import_refuses_a_recipe_of_another_network_with_the_same_weights(run, tmp_path, monkeypatch):

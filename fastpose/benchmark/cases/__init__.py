@@ -64,6 +64,8 @@ __all__ = [
     "mse_loss",
     "mse_loss_on_gpu",
     "on_gpu",
+    "published",
+    "quick",
     "random",
     "render",
     "render_on_gpu",
@@ -71,9 +73,26 @@ __all__ = [
 ]
 
 
+def published() -> tuple[Case, ...]:
+    """Return every case that any device can do."""
+    return (*ATTENTION, *SIZES, *HEATMAP, *GEOMETRY)
+
+
 def typical() -> dict[str, Case]:
     """Return a published case of each operation, by the operation's name: the first of its list."""
     found: dict[str, Case] = {}
-    for case in (*ATTENTION, *HEATMAP, *GEOMETRY):
+    for case in published():
         found.setdefault(case.operation, case)
     return found
+
+
+def quick() -> tuple[Case, ...]:
+    """Return the cases of a first look: every operation but those that wrap another or are for pictures."""
+    return (
+        attention(*MAIN, note="(000)", orders=(*ORDERS, PENALTY), sdpa_twice=True),
+        render((128, 17, 64, 64), 2.0, out=True),
+        mse_loss((32, 4, 16, 64, 64), 1.0),
+        *(decode((128, 17, 64, 64), method) for method in ("quarter", "dark")),
+        flip_average((128, 17, 64, 64)),
+        descriptor(4096, 16),
+    )
