@@ -19,10 +19,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write the results there as well.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|bf16", help="Of networks that find key points; bf16 is quicker, less exact.")
+    ] = "fp32",
 ) -> None:
     """Evaluate weights; every number is printed with the name of its protocol."""
     from fastpose import training
 
     with _print.warnings_as_lines():
-        rows = training.evaluate(recipe, weights, overrides or [], out=out)
+        rows = training.evaluate(recipe, weights, overrides or [], precision=precision, out=out)
     _print.results(rows, training.load_recipe(recipe).paper)

@@ -37,6 +37,10 @@ SaveKeypoints = Annotated[
         metavar="FILE", help="Write the key points as JSON too, of 3D weights in mm of an assumed size; must not exist."
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="fp32|bf16", help="Key points: fp32, or the quicker bf16."),
+]
 Pose = Annotated[
     list[Path] | None,
     typer.Option(metavar="P", help="Pose transfer: the target poses; key points, photographs, folders of them."),
@@ -70,6 +74,7 @@ def predict(
     weights: Weights = None,
     out: Out = Path("predictions"),
     save_keypoints: SaveKeypoints = None,
+    precision: Precision = None,
     pose: Pose = None,
     keypoints: Keypoints = None,
     pose_weights: PoseWeights = None,
@@ -91,10 +96,12 @@ def predict(
     maps = {"source_map": source_map, "target_maps": target_map or ()}
     guides: dict[str, Any] = {"poses": pose or (), "keypoints": keypoints, "pose_weights": pose_weights, **maps}
     guides |= {"letters": letters, "font": font, "explain": explain}
+    seeing = {"save_keypoints": save_keypoints, "precision": precision}
+    seeing = {name: value for name, value in seeing.items() if value is not None}
     making = {"count": count, "seed": seed, "encoder": encoder, "interpolate": interpolate}
     making = {name: value for name, value in (making | {"spherical": spherical or None}).items() if value is not None}
     with _print.warnings_as_lines():
-        paths = _drawn(arguments or [], weights, guides, making, save_keypoints, out)
+        paths = _drawn(arguments or [], weights, guides, making, seeing, out)
     for path in paths:
         typer.echo(path)
 
@@ -104,7 +111,7 @@ def _drawn(
     weights: Path | None,
     guides: dict[str, Any],
     making: dict[str, Any],
-    save_keypoints: Path | None,
+    seeing: dict[str, Any],
     out: Path,
 ) -> list[Path]:
     """Do what the weights are for; options of another job are refused."""
@@ -114,8 +121,8 @@ def _drawn(
         raise ValueError(_without_weights(arguments, making))
     if training.systems.of(weights).generator is None:
         _refuse(making, f"the weights {weights} make no poses; expected those of poses from captions (caption)")
-        return _of_photographs(arguments, weights, guides, save_keypoints, out)
-    given = {name: value for name, value in {**guides, "save_keypoints": save_keypoints}.items() if value}
+        return _of_photographs(arguments, weights, guides, seeing, out)
+    given = {name: value for name, value in {**guides, **seeing}.items() if value}
     _refuse(given, f"of no use to the weights {weights}, which make poses; leave it out")
     if "spherical" in making and "interpolate" not in making:
         raise ValueError("--spherical: is of interpolations; add --interpolate noise or captions, or leave it out")
@@ -142,7 +149,7 @@ def _without_weights(arguments: list[str], making: dict[str, Any]) -> str:
 
 
 def _of_photographs(
-    arguments: list[str], weights: Path, guides: dict[str, Any], save_keypoints: Path | None, out: Path
+    arguments: list[str], weights: Path, guides: dict[str, Any], seeing: dict[str, Any], out: Path
 ) -> list[Path]:
     """Draw poses in photographs, or their persons in other poses."""
     from fastpose import training
@@ -150,10 +157,10 @@ def _of_photographs(
     words, overrides = split_overrides(arguments)
     recipe, inputs = split_recipe(words, list(training.list_recipes()))
     if training.systems.transfers(weights):
-        return _transfer(recipe, weights, inputs, guides, save_keypoints, out=out, overrides=overrides)
+        return _transfer(recipe, weights, inputs, guides, seeing, out=out, overrides=overrides)
     given = {name: value for name, value in guides.items() if value}
     _refuse(given, f"the weights {weights} draw no person; expected those of pose transfer")
-    return training.predict(recipe, weights, inputs, out=out, save_keypoints=save_keypoints, overrides=overrides)
+    return training.predict(recipe, weights, inputs, out=out, overrides=overrides, **seeing)
 
 
 def _generate(arguments: list[str], weights: Path, making: dict[str, Any], out: Path) -> list[Path]:
@@ -172,13 +179,15 @@ def _transfer(
     weights: Path,
     inputs: Sequence[Path],
     guides: dict[str, Any],
-    save_keypoints: Path | None,
+    seeing: dict[str, Any],
     **options: Any,
 ) -> list[Path]:
     """Draw persons; what Python would warn of is a line on stderr."""
     from fastpose import training
 
-    if save_keypoints is not None:
+    if "precision" in seeing:
+        raise ValueError(f"--precision: is of key points, which the weights {weights} do not find; leave it out")
+    if seeing:
         raise ValueError(f"--save-keypoints: the weights {weights} find none; give it with those of a 2D pose network")
     return training.transfer(recipe, weights, inputs, **guides, **options)
 

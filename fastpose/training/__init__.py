@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastpose import _checks
 from fastpose.training import systems
 from fastpose.training.caption_prediction import generate
 from fastpose.training.config import Recipe, copy_recipe, list_recipes, load_recipe
 from fastpose.training.engine import FitResult
-from fastpose.training.prediction import check_folder, open_weights, predict, transfer
+from fastpose.training.prediction import PRECISIONS, check_folder, for_images, open_weights, predict, transfer
 
 if TYPE_CHECKING:
     from fastpose.metrics.report import Result
@@ -74,7 +75,12 @@ def train(
 
 
 def evaluate(
-    recipe: str, weights: str | Path, overrides: Sequence[str] = (), *, out: str | Path | None = None
+    recipe: str,
+    weights: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    precision: str = "fp32",
+    out: str | Path | None = None,
 ) -> list[Result]:
     """Return a recipe's metrics of given weights, each under the name of its protocol.
 
@@ -83,6 +89,7 @@ def evaluate(
         weights: a .safetensors file that a training run wrote.
         overrides: ``key=value`` texts over the configuration the weights were trained with, such as ``data.root=...``
             or ``test.scales=0.8,0.9,1,1.1,1.2,1.3``.
+        precision: "bf16" computes with two to three digits, in less time; for systems that find key points.
         out: also write ``results.jsonl`` into this folder.
 
     Raises:
@@ -93,9 +100,14 @@ def evaluate(
     from fastpose.metrics.report import write_jsonl
     from fastpose.training import distributed, randomness
 
+    _checks.choice("precision", precision, PRECISIONS)
     if out is not None:
         check_folder(out)
     system, config, network = open_weights(recipe, weights, overrides)
+    if system.estimator is not None:
+        network = for_images(network, config, None, precision)
+    elif precision != "fp32":
+        raise ValueError(f"precision: expected fp32, got {precision!r}: system {system.name} finds no key points")
     network.to(distributed.choose_device(config.run.device))
     with torch.no_grad(), randomness.preserved():
         results = system.evaluate(network, config)

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from fastpose import data, models, training
+from fastpose.models.inference import Inference
 from fastpose.training import config as configuration
-from fastpose.training import pose_data, sagan
+from fastpose.training import pose_data, sagan, systems
 from fastpose.training.pose_data import DataConfig
+from fastpose.training.prediction import for_images
 
 RECIPES = [name for name in training.list_recipes() if name.startswith("sagan/")]
 
@@ -221,6 +223,25 @@ def test_evaluate_repeats_the_last_evaluation(run: training.FitResult, tmp_path:
     results = training.evaluate("sagan/tiny", run.folder / "weights/last.safetensors", out=tmp_path / "eval")
     assert [(result.name, result.value) for result in results] == [(r.name, r.value) for r in run.results]
     assert json.loads((tmp_path / "eval/results.jsonl").read_text())["name"] == results[0].name
+
+
+def test_evaluate_in_sixteen_bits(run: training.FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, made = run.folder / "weights/last.safetensors", []
+    copied = models.for_inference
+    monkeypatch.setattr(models, "for_inference", lambda *a, dtype=None: made.append(dtype) or copied(*a, dtype=dtype))
+    for precision in ("fp32", "bf16"):
+        (result,) = training.evaluate("sagan/tiny", weights, precision=precision)
+        assert result.name == run.results[0].name
+    assert made == [None, torch.bfloat16]
+    with pytest.raises(ValueError, match=r"precision: expected one of .*, got 'fp64'"):
+        training.evaluate("sagan/tiny", weights, precision="fp64")
+
+
+def test_few_photographs_are_worth_no_copy(run: training.FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, config, network = systems.load_network(run.folder / "weights/last.safetensors")
+    assert for_images(network, config, 1) is network
+    assert isinstance(for_images(network, config, 100), Inference)
+    assert next(for_images(network, config, 1, "bf16").buffers()).dtype == torch.bfloat16
 
 
 def test_evaluate_multi_scale(run: training.FitResult) -> None:
