@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from fastpose.ops._dispatch import PLAIN, Backend, Inputs, Operation, Parameters
 
@@ -93,8 +94,18 @@ class Differentiable:
         if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or not _plain(inputs):
             return _results(self._registered(*inputs, *parameters, backend.name))[:outputs]
         if torch.is_grad_enabled() and _requires_grad(inputs):
-            return self._function.apply(backend, parameters, *inputs)[:outputs]
+            return _apply(self._function, backend, parameters, *inputs)[:outputs]
         return (backend.inference or backend.fwd)(inputs, parameters)[:outputs]
+
+
+def _apply(function: Any, *arguments: Any) -> Tensors:
+    """``function.apply``: for transforms of torch.func as it is, else without what they need of it.
+
+    It binds the arguments to the signature of the forward in every call, which takes longer than all the rest.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*unwrap_dead_wrappers(arguments))
 
 
 # Loops, not generators: these run in every call.
@@ -127,6 +138,7 @@ def _detached(tensors: Tensors) -> Tensors:
 def _forward_function(signature: Signature) -> Any:
     """The Function of the forward; its backward is the kernel, or the second Function when a graph is wanted."""
     count, results, positions = len(signature.inputs), signature.results, signature.positions
+    places = [2 + position for position in positions]  # among the arguments
     second = _backward_function(signature)
 
     class Forward(torch.autograd.Function):
@@ -138,16 +150,17 @@ def _forward_function(signature: Signature) -> Any:
         def setup_context(ctx, arguments, outputs):
             ctx.backend, ctx.parameters = arguments[:2]
             ctx.save_for_backward(*signature.kept_inputs(arguments[2:]), *signature.kept(outputs))
-            ctx.mark_non_differentiable(*outputs[signature.outputs :])
+            if results > signature.outputs:
+                ctx.mark_non_differentiable(*outputs[signature.outputs :])
 
         @staticmethod
         def backward(ctx, *grads):
             saved = ctx.saved_tensors
-            inputs, outputs = saved[:count], _detached(saved[count : count + results])
-            grads = _resolved(grads[: signature.outputs])
-            needs = tuple(ctx.needs_input_grad[2 + position] for position in positions)
+            inputs, outputs, grads = saved[:count], saved[count:], _resolved(grads[: signature.outputs])
+            wanted = ctx.needs_input_grad
+            needs = tuple([wanted[place] for place in places])
             if torch.is_grad_enabled():
-                gradients = second.apply(ctx.backend, ctx.parameters, needs, *inputs, *outputs, *grads)
+                gradients = _apply(second, ctx.backend, ctx.parameters, needs, *inputs, *_detached(outputs), *grads)
             else:
                 gradients = ctx.backend.bwd(inputs, outputs, grads, needs, ctx.parameters)
             return (None, None, *_placed(gradients, positions, count))
