@@ -105,7 +105,7 @@ def evaluate(
         check_folder(out)
     system, config, network = open_weights(recipe, weights, overrides)
     if system.estimator is not None:
-        network = for_images(network, config, None, precision)
+        network = for_images(network, config, precision)
     elif precision != "fp32":
         raise ValueError(f"precision: expected fp32, got {precision!r}: system {system.name} finds no key points")
     network.to(distributed.choose_device(config.run.device))

@@ -39,9 +39,6 @@ _UNREAD = ("data.root", "data.wild", "data.validation")
 PRECISIONS = ("fp32", "bf16")
 """What networks that see poses compute in."""
 
-_REPAYS = 5
-"""Photographs after which a copy for inference has saved the time that it took to make."""
-
 _LONGEST = 100  # bytes of a photograph's or a caption's part of a file name
 
 
@@ -84,7 +81,7 @@ def predict(
         check_new(save_keypoints, folders=(out,))
     system, config, network = open_weights(recipe, weights, overrides, only=_SEEING)
     check_finite(network, weights)
-    estimator = systems.estimator(system, for_images(network, config, len(photos), precision), config)
+    estimator = systems.estimator(system, for_images(network, config, precision), config)
     for photo in photos:
         verify_image(photo)
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -195,21 +192,18 @@ def open_weights(
     return system, changed, network
 
 
-def for_images(network: nn.Module, config: Any, images: int | None, precision: str = "fp32") -> nn.Module:
-    """Return a network that sees poses on its device, ready for so many images; None is a whole data set.
-
-    On a CPU it is a copy for inference where that repays itself; "bf16" takes such a copy anywhere.
-    """
+def for_images(network: nn.Module, config: Any, precision: str = "fp32") -> nn.Module:
+    """Return a network that sees poses on its device: channels last on a CPU, in "bf16" a copy for inference."""
     import torch
 
     from fastpose import models
     from fastpose.training import distributed
 
-    network = network.to(distributed.choose_device(config.run.device))
+    device = distributed.choose_device(config.run.device)
     if precision == "bf16":
-        return models.for_inference(network, dtype=torch.bfloat16)
-    on_cpu = distributed.choose_device(config.run.device).type == "cpu"
-    return models.for_inference(network) if on_cpu and (images is None or images >= _REPAYS) else network
+        return models.for_inference(network.to(device), dtype=torch.bfloat16)
+    order = torch.channels_last if device.type == "cpu" else torch.preserve_format
+    return network.to(device=device, memory_format=order)  # type: ignore[call-overload]
 
 
 def open_transfer(recipe: str | None, weights: str | Path, overrides: Sequence[str]) -> PoseTransfer:

@@ -232,16 +232,16 @@ def test_evaluate_in_sixteen_bits(run: training.FitResult, monkeypatch: pytest.M
     for precision in ("fp32", "bf16"):
         (result,) = training.evaluate("sagan/tiny", weights, precision=precision)
         assert result.name == run.results[0].name
-    assert made == [None, torch.bfloat16]
+    assert made == [torch.bfloat16]
     with pytest.raises(ValueError, match=r"precision: expected one of .*, got 'fp64'"):
         training.evaluate("sagan/tiny", weights, precision="fp64")
 
 
-def test_few_photographs_are_worth_no_copy(run: training.FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photographs_are_seen_channels_last(run: training.FitResult) -> None:
     _, config, network = systems.load_network(run.folder / "weights/last.safetensors")
-    assert for_images(network, config, 1) is network
-    assert isinstance(for_images(network, config, 100), Inference)
-    assert next(for_images(network, config, 1, "bf16").buffers()).dtype == torch.bfloat16
+    assert for_images(network, config) is network
+    assert network.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert isinstance(for_images(network, config, "bf16"), Inference)
 
 
 def test_evaluate_multi_scale(run: training.FitResult) -> None:
