@@ -226,7 +226,9 @@ def lost(timings: Sequence[Timing]) -> list[Timing]:
 
 
 def verdict(timings: list[Timing]) -> Iterator[str]:
-    """Yield how often we are faster and slower than the reference and than the best other way."""
+    """Yield how often we are faster and slower than the reference and than the best other way, if anything is timed."""
+    if not timings:
+        return
     yield ""
     for field, rival in (("times_reference", "the reference"), ("times_best_other", "the best other way in PyTorch")):
         ratios = [timing[field] for timing in counted(timings) if timing[field] is not None]

@@ -112,9 +112,7 @@ def _close(run: Run, folder: Path, write: Callable[[dict[str, Any], Path], list[
         folder.rmdir()
         typer.echo("\n".join(summary.skipped(content["skipped"])))
         return
-    if content["timings"]:
-        typer.echo("\n".join((*summary.skipped(content["skipped"]), *summary.verdict(content["timings"]))))
-    typer.echo("")
+    typer.echo("\n".join((*summary.skipped(content["skipped"]), *summary.verdict(content["timings"]), "")))
     for path in write(content, folder):
         typer.echo(f"{ {'.json': 'results:', '.md': 'tables:'}.get(path.suffix, 'picture:'):<10}{path}")
 
@@ -125,8 +123,7 @@ def _groups(names: list[str], full: bool, kind: str) -> list[tuple[Job, ...]]:
 
     if kind == "cuda":
         chosen = [case for case in cases.GPU if not names or case.operation in names]
-        single = [(job,) for job in orders.jobs(chosen, (kind,)) if full or not job.compiled]
-        return [*single]
+        return [(job,) for job in orders.jobs(chosen, (kind,)) if full or not job.compiled]
     known = cases.published() if full else cases.quick()
     chosen = [case for case in known if not names or case.operation in names]
     there = {case.operation for case in chosen}
