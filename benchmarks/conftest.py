@@ -111,7 +111,7 @@ def measure(benchmark: Any, run: Run) -> Callable[[Sequence[Job]], None]:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
-    if run is None or not (run.content["timings"] or run.content["memory"] or run.content["host_costs"]):
+    if run is None or not any(run.content[part] for part in ("timings", "memory", "host_costs", "loading")):
         return
     found = run.finish()
     terminalreporter.section("fastpose benchmarks")

@@ -32,6 +32,7 @@ caption_systems = pytest.importorskip("caption_systems", reason=REASON)
 # DEL cases
 compare = pytest.importorskip("compare", reason=REASON)
 compile_ahead = pytest.importorskip("compile_ahead", reason=REASON)
+data_path = pytest.importorskip("data_path", reason=REASON)
 # DEL cuda_timing
 gpu_report = pytest.importorskip("gpu_report", reason=REASON)
 # DEL host_cost
@@ -378,6 +379,30 @@ def test_generators_written_the_usual_way_draw_the_same(network):
 
 
 # ------------------------------------------------------------------------------------------------ limits and ratios
+
+
+def test_the_ways_to_load_give_the_same(tmp_path):
+    persons = data_path.source()
+    first = [next(iter(data_path.build(persons, way, 0, tmp_path).loader)) for way in data_path.WAYS[:-1]]
+    images, targets = zip(*map(data_path.ready, first), strict=True)
+    for image, target in zip(images[1:], targets[1:], strict=True):
+        assert torch.equal(image, images[0])
+        assert (target - targets[0]).abs().max() < 0.012  # patches end at three deviations
+
+
+def test_ways_to_load_are_recorded_by_the_schema(monkeypatch, tmp_path):
+    monkeypatch.setattr(data_path, "BATCHES", 1)
+    monkeypatch.setattr(data_path, "WAYS", data_path.WAYS[1:3])
+    content = results_file.empty(machine.describe(), [0.0], "pytest")
+    once = {"median_s": 0.25, "q1_s": 0.25, "q3_s": 0.25}
+    for workers in (0, 1):
+        found = data_path.records(
+            data_path.source(), workers, tmp_path, lambda calls: {way: [call(), once][1] for way, call in calls.items()}
+        )
+        content["loading"] += found
+    results_file.check(content)
+    assert (content["loading"][0]["images_per_s"], content["loading"][0]["worker_pss_bytes"]) == (64, None)
+    assert any("fastpose" in line and "64" in line for line in summary.lines(content))
 
 
 def test_floor_is_the_longer_of_arithmetic_and_traffic(monkeypatch):

@@ -34,6 +34,7 @@ def empty(machine: dict[str, Any], load: list[float], command: str) -> dict[str,
         "memory": [],
         "host_costs": [],
         "growth": [],
+        "loading": [],
         "skipped": [],
     }
 

@@ -61,6 +61,7 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
     yield from _memory(results["memory"])
     yield from host_costs(results.get("host_costs", []))
     yield from growth(results.get("growth", []))
+    yield from loading(results.get("loading", []))
     yield from skipped(results["skipped"])
     yield from verdict(results["timings"])
 
@@ -199,6 +200,21 @@ def growth_rows(curves: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         ends = (f"{first}: {least * scale:.3g} {unit}", f"{last}: {most * scale:.3g} {unit}")
         found.append((curve["operation"], curve["order"], curve["provider"], curve["variable"], *ends, power))
     return found
+
+
+def loading(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of ways to load photographs; nothing where none was measured."""
+    if not records:
+        return
+    yield ""
+    yield f"loading: {records[0]['photographs']}, {records[0]['size']}"
+    rows = [("from workers", "workers", "images/s", "main ms", "first batch s", "PSS MB")]
+    for record in records:
+        shared = record["worker_pss_bytes"]
+        cells = (f"{record['images_per_s']:.0f}", f"{1e3 * record['main_s']:.2f}", f"{record['first_batch_s']:.2f}")
+        place = (record["provider"], str(record["workers"]))
+        rows.append((*place, *cells, "-" if shared is None else f"{shared / 2**20:.0f}"))
+    yield from align(rows, left=1)
 
 
 def skipped(records: list[dict[str, Any]]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +104,16 @@ def _prepare_worker(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def _start_method() -> str | None:
+    """Return how workers are started: forked on Linux, unless the program has chosen.
+
+    Forked ones begin at once and share what is loaded; others import everything anew, seconds and 150 MB for each.
+    Python's own choice has changed (3.14).
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return "fork" if chosen is None and sys.platform == "linux" else chosen
+
+
 class Loader:
     """Iterable over the batches of an epoch; see ``create_loader``.
 
@@ -118,6 +130,7 @@ class Loader:
             worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            multiprocessing_context=_start_method() if workers > 0 else None,
             # Its own generator: the base seed that torch draws for workers must not advance the global random state.
             generator=torch.Generator().manual_seed(0),
         )
