@@ -82,6 +82,7 @@ class CaptionTrainer:
     """
 
     main_network = "generator"
+    channels_last_on = ("cpu",)
 
     def __init__(self, config: CaptionConfig) -> None:
         self.encoder = caption_text.create(config.text) if config.model.conditional else None
