@@ -6,7 +6,7 @@ namespace {
 
 template <class T>
 struct BackwardScratch {
-    KeyTile<T> tile[group];
+    KeyTile<T> tile[group<T>];
     T *queries, *grad_out, *scores, *grad_scores;
 
     BackwardScratch(const Sizes& size, Arena<T>& arena) {
@@ -25,7 +25,7 @@ FASTPOSE_INLINE void softmax_gradient(int64_t count, const T* lse, const T* delt
         for (int v = 0; v < tile_vectors; ++v) {
             T* s = scores + i * packed<T> + v * lanes<T>;
             T* g = grads + i * packed<T> + v * lanes<T>;
-            const Vector<T> p = exponential(load(s) - lse[i]);
+            const Vector<T> p = falling_exponential(load(s) - lse[i]);
             store(s, p);
             store(g, p * (load(g) - delta[i]));
         }

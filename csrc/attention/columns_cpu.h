@@ -55,8 +55,8 @@ void column_sweep(const Sizes& size, Strided3<T> grad_query, int64_t per_worker,
         if (part_rows) std::fill(part_rows, part_rows + per_part, T(0));
         const int64_t first = item % split.parts * split.tiles_per_part;
         const int64_t last = std::min(first + split.tiles_per_part, divide_up(size.keys, packed<T>));
-        for (int64_t tile = first; tile < last; tile += group)
-            tile_columns(item / split.parts, tile * packed<T>, std::min(group, last - tile), part_rows,
+        for (int64_t tile = first; tile < last; tile += group<T>)
+            tile_columns(item / split.parts, tile * packed<T>, std::min(group<T>, last - tile), part_rows,
                          memory.data() + worker * per_worker);
     });
     if (grad_query) add_parts(rows.data(), split.parts, row_width, size, grad_query, threads);

@@ -50,7 +50,7 @@ struct TangentTile {
 
 template <class T>
 struct TangentScratch {
-    TangentTile<T> tile[group];
+    TangentTile<T> tile[group<T>];
     T *keys, *values, *cot_keys, *cot_values, *scores, *tangents;
 
     TangentScratch(const Sizes& size, Arena<T>& arena) {
@@ -73,7 +73,7 @@ FASTPOSE_INLINE void softmax_tangent(int64_t count, const T* lse, T* scores, T* 
         for (int64_t j = 0; j < count; ++j) {
             T* s = scores + j * packed<T> + v * lanes<T>;
             T* t = tangents + j * packed<T> + v * lanes<T>;
-            const Vector<T> p = exponential(load(s) - shift);
+            const Vector<T> p = falling_exponential(load(s) - shift);
             const Vector<T> weighted = p * load(t);
             store(s, p);
             store(t, weighted);
@@ -128,7 +128,7 @@ FASTPOSE_INLINE void second_gradients(int64_t count, const T* lse, const T* delt
     for (int64_t i = 0; i < count; ++i)
         for (int v = 0; v < tile_vectors; ++v) {
             const int64_t at = i * packed<T> + v * lanes<T>;
-            const Vector<T> p = exponential(load(scores + at) - lse[i]);
+            const Vector<T> p = falling_exponential(load(scores + at) - lse[i]);
             const Vector<T> centred = load(grads + at) - delta[i];
             const Vector<T> moved = p * (load(tangents + at) - tangent[i]);
             store(scores + at, p * centred);
@@ -139,7 +139,7 @@ FASTPOSE_INLINE void second_gradients(int64_t count, const T* lse, const T* delt
 
 template <class T>
 struct SecondScratch {
-    KeyTile<T> tile[group];
+    KeyTile<T> tile[group<T>];
     T *queries, *cot_queries, *grad_out, *scores, *tangents, *grads, *products;
 
     SecondScratch(const Sizes& size, Arena<T>& arena) {

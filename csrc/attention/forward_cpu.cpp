@@ -7,28 +7,52 @@
 namespace fastpose::attention::FASTPOSE_SIMD {
 namespace {
 
-// One key block of the online softmax: scores -> probabilities relative to the running maximum.
+// largest[lane] = max(largest[lane], tile[j][lane]) over the rows of a tile; two chains for each vector hide the
+// latency.
 template <class T>
-FASTPOSE_INLINE void online_softmax(int64_t count, T* scores, T* maximum, T* sum, T* rescale) {
+FASTPOSE_INLINE void largest_of_rows(int64_t count, const T* tile, Vector<T>* largest) {
     constexpr int64_t width = packed<T>;
-    for (int v = 0; v < tile_vectors; ++v) {
-        T* column = scores + v * lanes<T>;
-        const Vector<T> before = load(maximum + v * lanes<T>);
-        Vector<T> largest = before;
-        for (int64_t j = 0; j < count; ++j) largest = at_least(largest, load(column + j * width));
-        // While every logit so far is -inf the shift is 0: exp(-inf) is 0, exp(-inf + inf) would be NaN.
-        const Vector<T> shift = largest < -std::numeric_limits<T>::max() ? Vector<T>{} : largest;
-        Vector<T> total{};
-        for (int64_t j = 0; j < count; ++j) {
-            const Vector<T> p = exponential(load(column + j * width) - shift);
-            store(column + j * width, p);
-            total += p;
+    Vector<T> other[tile_vectors];
+    for (int v = 0; v < tile_vectors; ++v) other[v] = largest[v];
+    for (int64_t j = 0; j + 1 < count; j += 2)
+        for (int v = 0; v < tile_vectors; ++v) {
+            largest[v] = at_least(largest[v], load(tile + j * width + v * lanes<T>));
+            other[v] = at_least(other[v], load(tile + (j + 1) * width + v * lanes<T>));
         }
-        const Vector<T> factor = exponential(before - shift);
-        store(maximum + v * lanes<T>, largest);
-        store(sum + v * lanes<T>, load(sum + v * lanes<T>) * factor + total);
-        store(rescale + v * lanes<T>, factor);
+    for (int v = 0; v < tile_vectors; ++v) {
+        if (count % 2) other[v] = at_least(other[v], load(tile + (count - 1) * width + v * lanes<T>));
+        largest[v] = at_least(largest[v], other[v]);
     }
+}
+
+// One key block of the online softmax: scores -> probabilities relative to the running maximum. Returns whether that
+// maximum moved, so that earlier sums are to be rescaled.
+template <class T>
+FASTPOSE_INLINE bool online_softmax(int64_t count, T* scores, T* maximum, T* sum, T* rescale) {
+    constexpr int64_t width = packed<T>;
+    Vector<T> largest[tile_vectors], total[tile_vectors];
+    for (int v = 0; v < tile_vectors; ++v) largest[v] = load(maximum + v * lanes<T>);
+    largest_of_rows(count, scores, largest);
+    bool moved = false;
+    for (int v = 0; v < tile_vectors; ++v) {
+        const Vector<T> before = load(maximum + v * lanes<T>);
+        for (int lane = 0; lane < lanes<T>; ++lane) moved |= before[lane] != largest[v][lane];
+        store(maximum + v * lanes<T>, largest[v]);
+        // While every logit so far is -inf the shift is 0: exp(-inf) is 0, exp(-inf + inf) would be NaN.
+        largest[v] = largest[v] < -std::numeric_limits<T>::max() ? Vector<T>{} : largest[v];
+        const Vector<T> factor = falling_exponential(before - largest[v]);
+        store(rescale + v * lanes<T>, factor);
+        total[v] = load(sum + v * lanes<T>) * factor;
+    }
+    for (int64_t j = 0; j < count; ++j)
+        for (int v = 0; v < tile_vectors; ++v) {
+            T* at = scores + j * width + v * lanes<T>;
+            const Vector<T> p = falling_exponential(load(at) - largest[v]);
+            store(at, p);
+            total[v] += p;
+        }
+    for (int v = 0; v < tile_vectors; ++v) store(sum + v * lanes<T>, total[v]);
+    return moved;
 }
 
 // What one tile of queries keeps while the keys pass by.
@@ -46,7 +70,7 @@ struct QueryTile {
 
 template <class T>
 struct ForwardScratch {
-    QueryTile<T> tile[group];
+    QueryTile<T> tile[group<T>];
     T *keys, *values, *scores, *rescale;
 
     ForwardScratch(const Sizes& size, Arena<T>& arena) {
@@ -67,17 +91,38 @@ void start_queries(const Forward<T>& p, int64_t b, int64_t first, const QueryTil
     std::fill(tile.total, tile.total + width, T(0));
 }
 
+// out = sums / total for all tiles of a group. With positions contiguous each channel may have pages of its own, so its
+// row is written for one tile after the other.
 template <class T>
-void finish_queries(const Forward<T>& p, int64_t b, int64_t first, const QueryTile<T>& tile, T* inverse) {
+void write_outputs(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles, const QueryTile<T>* tile) {
     constexpr int64_t width = packed<T>;
-    const int64_t count = std::min(width, p.size.queries - first);
-    for (int64_t lane = 0; lane < width; ++lane)
-        inverse[lane] = p.size.keys == 0 ? T(0) : T(1) / tile.total[lane];  // no keys: zeros
-    for (int64_t c = 0; c < p.size.value_channels; ++c)
-        for (int64_t lane = 0; lane < width; ++lane) tile.sums[c * width + lane] *= inverse[lane];
-    unpack(tile.sums, p.size.value_channels, first, count, p.out, b);
-    T* lse = p.lse + b * p.size.queries + first;
-    for (int64_t lane = 0; lane < count; ++lane) lse[lane] = tile.maximum[lane] + std::log(tile.total[lane]);
+    const int64_t step = p.out.position == 1 ? 1 : p.size.value_channels;
+    for (int64_t c = 0; c < p.size.value_channels; c += step)
+        for (int64_t g = 0; g < tiles; ++g) {
+            T* sums = tile[g].sums + c * width;
+            for (int64_t row = 0; row < step; ++row)
+                for (int v = 0; v < tile_vectors; ++v) {
+                    T* at = sums + row * width + v * lanes<T>;
+                    store(at, load(at) * load(tile[g].total + v * lanes<T>));
+                }
+            Strided3<T> out = p.out;
+            out.data += c * out.channel;
+            const int64_t start = first + g * width;
+            unpack(sums, step, start, std::min(width, p.size.queries - start), out, b);
+        }
+}
+
+template <class T>
+void finish_queries(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles, const QueryTile<T>* tile) {
+    constexpr int64_t width = packed<T>;
+    for (int64_t g = 0; g < tiles; ++g) {
+        const int64_t start = first + g * width, count = std::min(width, p.size.queries - start);
+        T* lse = p.lse + b * p.size.queries + start;
+        for (int64_t lane = 0; lane < count; ++lane) lse[lane] = tile[g].maximum[lane] + std::log(tile[g].total[lane]);
+        for (int64_t lane = 0; lane < width; ++lane)
+            tile[g].total[lane] = p.size.keys == 0 ? T(0) : T(1) / tile[g].total[lane];  // no keys: zeros
+    }
+    write_outputs(p, b, first, tiles, tile);
 }
 
 template <class T>
@@ -93,11 +138,13 @@ void forward_tiles(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles,
         for (int64_t g = 0; g < tiles; ++g) {
             const QueryTile<T>& tile = scratch.tile[g];
             inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores);
-            online_softmax(count, scratch.scores, tile.maximum, tile.total, scratch.rescale);
-            gather<T, Start::scale>(values, cv, count, scratch.scores, tile.sums, scratch.rescale);
+            if (online_softmax(count, scratch.scores, tile.maximum, tile.total, scratch.rescale))
+                gather<T, Start::scale>(values, cv, count, scratch.scores, tile.sums, scratch.rescale);
+            else
+                gather<T, Start::keep>(values, cv, count, scratch.scores, tile.sums);
         }
     }
-    for (int64_t g = 0; g < tiles; ++g) finish_queries(p, b, first + g * packed<T>, scratch.tile[g], scratch.rescale);
+    finish_queries(p, b, first, tiles, scratch.tile);
 }
 
 }  // namespace
