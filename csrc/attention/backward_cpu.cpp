@@ -20,9 +20,9 @@ struct BackwardScratch {
 
 // tile P = exp(S - L) in place of S, and dS = P (dP - D) in place of dP
 template <class T>
-FASTPOSE_INLINE void softmax_gradient(int64_t count, const T* lse, const T* delta, T* scores, T* grads) {
+FASTPOSE_INLINE void softmax_gradient(int64_t count, const T* lse, const T* delta, T* scores, T* grads, int vectors) {
     for (int64_t i = 0; i < count; ++i)
-        for (int v = 0; v < tile_vectors; ++v) {
+        for (int v = 0; v < vectors; ++v) {
             T* s = scores + i * packed<T> + v * lanes<T>;
             T* g = grads + i * packed<T> + v * lanes<T>;
             const Vector<T> p = falling_exponential(load(s) - lse[i]);
@@ -45,12 +45,14 @@ void backward_tiles(const Backward<T>& p, const T* delta, int64_t b, int64_t fir
         const Staged<T> grad_out = stage(p.grad_out, b, cv, i, count, scratch.grad_out);
         for (int64_t g = 0; g < tiles; ++g) {
             const KeyTile<T>& tile = scratch.tile[g];
-            inner_products<T, Start::zero>(queries, ck, count, tile.keys, scratch.scores);
-            inner_products<T, Start::zero>(grad_out, cv, count, tile.values, scratch.grad_scores);
-            softmax_gradient(count, p.lse + b * nq + i, delta + b * nq + i, scratch.scores, scratch.grad_scores);
-            if (p.grad_value) gather<T, Start::keep>(grad_out, cv, count, scratch.scores, tile.grad_value);
-            if (p.grad_key) gather<T, Start::keep>(queries, ck, count, scratch.grad_scores, tile.grad_key);
             const int64_t valid = std::min(packed<T>, nk - first - g * packed<T>);
+            const int vectors = vectors_of<T>(valid);
+            inner_products<T, Start::zero>(queries, ck, count, tile.keys, scratch.scores, vectors);
+            inner_products<T, Start::zero>(grad_out, cv, count, tile.values, scratch.grad_scores, vectors);
+            softmax_gradient(count, p.lse + b * nq + i, delta + b * nq + i, scratch.scores, scratch.grad_scores,
+                             vectors);
+            if (p.grad_value) gather<T, Start::keep>(grad_out, cv, count, scratch.scores, tile.grad_value, vectors);
+            if (p.grad_key) gather<T, Start::keep>(queries, ck, count, scratch.grad_scores, tile.grad_key, vectors);
             if (query_rows)
                 gather_rows(count, valid, scratch.grad_scores, tile.key_rows, row_width, query_rows + i * row_width);
         }

@@ -66,8 +66,8 @@ struct TangentScratch {
 
 // tile P in place of S, and P S' in place of S'; e gathers the latter
 template <class T>
-FASTPOSE_INLINE void softmax_tangent(int64_t count, const T* lse, T* scores, T* tangents, T* sum) {
-    for (int v = 0; v < tile_vectors; ++v) {
+FASTPOSE_INLINE void softmax_tangent(int64_t count, const T* lse, T* scores, T* tangents, T* sum, int vectors) {
+    for (int v = 0; v < vectors; ++v) {
         const Vector<T> shift = load(lse + v * lanes<T>);
         Vector<T> total = load(sum + v * lanes<T>);
         for (int64_t j = 0; j < count; ++j) {
@@ -98,13 +98,16 @@ void tangent_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int
         const Staged<T> cot_values = p.cot_value ? stage(p.cot_value, b, cv, j, count, scratch.cot_values) : values;
         for (int64_t g = 0; g < tiles; ++g) {
             const TangentTile<T>& tile = scratch.tile[g];
-            inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores);
+            const int vectors = vectors_of<T>(nq - first - g * packed<T>);
+            inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores, vectors);
             std::fill(scratch.tangents, scratch.tangents + count * packed<T>, T(0));
-            if (p.cot_query) inner_products<T, Start::keep>(keys, ck, count, tile.cot_queries, scratch.tangents);
-            if (p.cot_key) inner_products<T, Start::keep>(cot_keys, ck, count, tile.queries, scratch.tangents);
-            softmax_tangent(count, tile.lse, scratch.scores, scratch.tangents, tile.total);
-            if (p.cot_query || p.cot_key) gather<T, Start::keep>(values, cv, count, scratch.tangents, tile.sums);
-            if (p.cot_value) gather<T, Start::keep>(cot_values, cv, count, scratch.scores, tile.sums);
+            if (p.cot_query)
+                inner_products<T, Start::keep>(keys, ck, count, tile.cot_queries, scratch.tangents, vectors);
+            if (p.cot_key) inner_products<T, Start::keep>(cot_keys, ck, count, tile.queries, scratch.tangents, vectors);
+            softmax_tangent(count, tile.lse, scratch.scores, scratch.tangents, tile.total, vectors);
+            if (p.cot_query || p.cot_key)
+                gather<T, Start::keep>(values, cv, count, scratch.tangents, tile.sums, vectors);
+            if (p.cot_value) gather<T, Start::keep>(cot_values, cv, count, scratch.scores, tile.sums, vectors);
         }
     }
     for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].finish(p, rows, b, first + g * packed<T>);
@@ -124,9 +127,9 @@ void tangent_sweep(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int
 // In place: S -> dS, S' -> P', dP -> S~.
 template <class T>
 FASTPOSE_INLINE void second_gradients(int64_t count, const T* lse, const T* delta, const T* tangent, const T* response,
-                                      T* scores, T* tangents, T* grads, const T* products) {
+                                      T* scores, T* tangents, T* grads, const T* products, int vectors) {
     for (int64_t i = 0; i < count; ++i)
-        for (int v = 0; v < tile_vectors; ++v) {
+        for (int v = 0; v < vectors; ++v) {
             const int64_t at = i * packed<T> + v * lanes<T>;
             const Vector<T> p = falling_exponential(load(scores + at) - lse[i]);
             const Vector<T> centred = load(grads + at) - delta[i];
@@ -168,20 +171,21 @@ void second_tile(const DoubleBackward<T>& p, const RowStatistics<T>& rows, const
                  const KeyTile<T>& tile, Staged<T> queries, Staged<T> cot_queries, Staged<T> grad_out, int64_t at,
                  int64_t count, int64_t valid, T* query_rows) {
     const int64_t ck = p.size.key_channels, cv = p.size.value_channels, row_width = round_up(ck, lanes<T>);
-    inner_products<T, Start::zero>(queries, ck, count, tile.keys, scratch.scores);
-    inner_products<T, Start::zero>(grad_out, cv, count, tile.values, scratch.grads);
+    const int vectors = vectors_of<T>(valid);
+    inner_products<T, Start::zero>(queries, ck, count, tile.keys, scratch.scores, vectors);
+    inner_products<T, Start::zero>(grad_out, cv, count, tile.values, scratch.grads, vectors);
     std::fill(scratch.tangents, scratch.tangents + count * packed<T>, T(0));
-    if (p.cot_query) inner_products<T, Start::keep>(cot_queries, ck, count, tile.keys, scratch.tangents);
-    if (p.cot_key) inner_products<T, Start::keep>(queries, ck, count, tile.cot_keys, scratch.tangents);
+    if (p.cot_query) inner_products<T, Start::keep>(cot_queries, ck, count, tile.keys, scratch.tangents, vectors);
+    if (p.cot_key) inner_products<T, Start::keep>(queries, ck, count, tile.cot_keys, scratch.tangents, vectors);
     if (p.cot_value)
-        inner_products<T, Start::zero>(grad_out, cv, count, tile.cot_values, scratch.products);
+        inner_products<T, Start::zero>(grad_out, cv, count, tile.cot_values, scratch.products, vectors);
     else
         std::fill(scratch.products, scratch.products + count * packed<T>, T(0));
     second_gradients(count, p.lse + at, rows.delta + at, rows.tangent + at, rows.response + at, scratch.scores,
-                     scratch.tangents, scratch.grads, scratch.products);
-    gather<T, Start::keep>(grad_out, cv, count, scratch.tangents, tile.grad_value);
-    gather<T, Start::keep>(queries, ck, count, scratch.grads, tile.grad_key);
-    if (p.cot_query) gather<T, Start::keep>(cot_queries, ck, count, scratch.scores, tile.grad_key);
+                     scratch.tangents, scratch.grads, scratch.products, vectors);
+    gather<T, Start::keep>(grad_out, cv, count, scratch.tangents, tile.grad_value, vectors);
+    gather<T, Start::keep>(queries, ck, count, scratch.grads, tile.grad_key, vectors);
+    if (p.cot_query) gather<T, Start::keep>(cot_queries, ck, count, scratch.scores, tile.grad_key, vectors);
     gather_rows(count, valid, scratch.grads, tile.key_rows, row_width, query_rows);
     if (p.cot_key) gather_rows(count, valid, scratch.scores, tile.cot_key_rows, row_width, query_rows);
 }

@@ -9,17 +9,17 @@ namespace {
 
 // largest[lane] = max(largest[lane], tile[j][lane]) over the rows of a tile; two chains for each vector hide the
 // latency.
-template <class T>
+template <class T, int vectors>
 FASTPOSE_INLINE void largest_of_rows(int64_t count, const T* tile, Vector<T>* largest) {
     constexpr int64_t width = packed<T>;
-    Vector<T> other[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) other[v] = largest[v];
+    Vector<T> other[vectors];
+    for (int v = 0; v < vectors; ++v) other[v] = largest[v];
     for (int64_t j = 0; j + 1 < count; j += 2)
-        for (int v = 0; v < tile_vectors; ++v) {
+        for (int v = 0; v < vectors; ++v) {
             largest[v] = at_least(largest[v], load(tile + j * width + v * lanes<T>));
             other[v] = at_least(other[v], load(tile + (j + 1) * width + v * lanes<T>));
         }
-    for (int v = 0; v < tile_vectors; ++v) {
+    for (int v = 0; v < vectors; ++v) {
         if (count % 2) other[v] = at_least(other[v], load(tile + (count - 1) * width + v * lanes<T>));
         largest[v] = at_least(largest[v], other[v]);
     }
@@ -27,14 +27,14 @@ FASTPOSE_INLINE void largest_of_rows(int64_t count, const T* tile, Vector<T>* la
 
 // One key block of the online softmax: scores -> probabilities relative to the running maximum. Returns whether that
 // maximum moved, so that earlier sums are to be rescaled.
-template <class T>
+template <class T, int vectors>
 FASTPOSE_INLINE bool online_softmax(int64_t count, T* scores, T* maximum, T* sum, T* rescale) {
     constexpr int64_t width = packed<T>;
-    Vector<T> largest[tile_vectors], total[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) largest[v] = load(maximum + v * lanes<T>);
-    largest_of_rows(count, scores, largest);
+    Vector<T> largest[vectors], total[vectors];
+    for (int v = 0; v < vectors; ++v) largest[v] = load(maximum + v * lanes<T>);
+    largest_of_rows<T, vectors>(count, scores, largest);
     bool moved = false;
-    for (int v = 0; v < tile_vectors; ++v) {
+    for (int v = 0; v < vectors; ++v) {
         const Vector<T> before = load(maximum + v * lanes<T>);
         for (int lane = 0; lane < lanes<T>; ++lane) moved |= before[lane] != largest[v][lane];
         store(maximum + v * lanes<T>, largest[v]);
@@ -45,14 +45,21 @@ FASTPOSE_INLINE bool online_softmax(int64_t count, T* scores, T* maximum, T* sum
         total[v] = load(sum + v * lanes<T>) * factor;
     }
     for (int64_t j = 0; j < count; ++j)
-        for (int v = 0; v < tile_vectors; ++v) {
+        for (int v = 0; v < vectors; ++v) {
             T* at = scores + j * width + v * lanes<T>;
             const Vector<T> p = falling_exponential(load(at) - largest[v]);
             store(at, p);
             total[v] += p;
         }
-    for (int v = 0; v < tile_vectors; ++v) store(sum + v * lanes<T>, total[v]);
+    for (int v = 0; v < vectors; ++v) store(sum + v * lanes<T>, total[v]);
     return moved;
+}
+
+template <class T>
+bool online_softmax(int vectors, int64_t count, T* scores, T* maximum, T* sum, T* rescale) {
+    if (vectors == tile_vectors) return online_softmax<T, tile_vectors>(count, scores, maximum, sum, rescale);
+    if (vectors == 2) return online_softmax<T, 2>(count, scores, maximum, sum, rescale);
+    return online_softmax<T, 1>(count, scores, maximum, sum, rescale);
 }
 
 // What one tile of queries keeps while the keys pass by.
@@ -86,7 +93,8 @@ template <class T>
 void start_queries(const Forward<T>& p, int64_t b, int64_t first, const QueryTile<T>& tile) {
     constexpr int64_t width = packed<T>;
     pack(p.query, b, p.size.key_channels, first, std::min(width, p.size.queries - first), tile.queries);
-    std::fill(tile.sums, tile.sums + p.size.value_channels * width, T(0));
+    if (p.size.keys == 0 || p.size.queries - first < width)  // lanes without positions, and sums without keys
+        std::fill(tile.sums, tile.sums + p.size.value_channels * width, T(0));
     std::fill(tile.maximum, tile.maximum + width, -std::numeric_limits<T>::infinity());
     std::fill(tile.total, tile.total + width, T(0));
 }
@@ -137,11 +145,16 @@ void forward_tiles(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles,
         const Staged<T> values = stage(p.value, b, cv, j, count, scratch.values);
         for (int64_t g = 0; g < tiles; ++g) {
             const QueryTile<T>& tile = scratch.tile[g];
-            inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores);
-            if (online_softmax(count, scratch.scores, tile.maximum, tile.total, scratch.rescale))
-                gather<T, Start::scale>(values, cv, count, scratch.scores, tile.sums, scratch.rescale);
+            const int vectors = vectors_of<T>(p.size.queries - first - g * packed<T>);
+            inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores, vectors);
+            const bool moved =
+                online_softmax(vectors, count, scratch.scores, tile.maximum, tile.total, scratch.rescale);
+            if (j == 0)
+                gather<T, Start::zero>(values, cv, count, scratch.scores, tile.sums, vectors);
+            else if (moved)
+                gather<T, Start::scale>(values, cv, count, scratch.scores, tile.sums, vectors, scratch.rescale);
             else
-                gather<T, Start::keep>(values, cv, count, scratch.scores, tile.sums);
+                gather<T, Start::keep>(values, cv, count, scratch.scores, tile.sums, vectors);
         }
     }
     finish_queries(p, b, first, tiles, scratch.tile);

@@ -83,6 +83,7 @@ struct Staged {
 };
 
 constexpr int64_t stage_padding = 8;  // keeps the rows of a staged block off the same cache sets
+constexpr int64_t in_place = 2048;    // bytes between channels up to which a block is read where it lies
 template <class T>
 int64_t stage_size(int64_t channels) {
     return std::max((block + stage_padding) * channels, (channels + stage_padding) * block);
@@ -91,6 +92,7 @@ int64_t stage_size(int64_t channels) {
 template <class T>
 Staged<T> stage(Strided3<const T> from, int64_t batch, int64_t channels, int64_t first, int64_t count, T* to) {
     const T* source = from.at(batch) + first * from.position;
+    if (from.position == 1 && from.channel * int64_t{sizeof(T)} <= in_place) return {source, from.channel, 1};
     if (from.position == 1) {
         for (int64_t c = 0; c < channels; ++c)
             std::memcpy(to + c * (block + stage_padding), source + c * from.channel, count * sizeof(T));
@@ -102,19 +104,35 @@ Staged<T> stage(Strided3<const T> from, int64_t batch, int64_t channels, int64_t
     return {to, 1, channels + stage_padding};
 }
 
+// How many vectors of a tile hold positions, for the last tile of an image is computed no wider than it is.
+template <class T>
+FASTPOSE_INLINE int vectors_of(int64_t positions) {
+    return static_cast<int>(std::min<int64_t>(tile_vectors, divide_up(positions, lanes<T>)));
+}
+
+template <class T, Start start>
+void tile_panel(int vectors, int64_t rows, int64_t depth, const T* a, int64_t a_row, int64_t a_step, const T* b, T* c,
+                const T* scale = nullptr) {
+    constexpr int64_t width = packed<T>;
+    if (vectors == tile_vectors)
+        panel_product<T, tile_vectors, start>(rows, depth, a, a_row, a_step, b, width, c, width, scale);
+    else if (vectors == 2)
+        panel_product<T, 2, start>(rows, depth, a, a_row, a_step, b, width, c, width, scale);
+    else
+        panel_product<T, 1, start>(rows, depth, a, a_row, a_step, b, width, c, width, scale);
+}
+
 // tile[i][lane] (+)= sum_c x(c, i) * y[c][lane]: inner products of walked positions with packed ones.
 template <class T, Start start>
-void inner_products(Staged<T> x, int64_t channels, int64_t count, const T* y, T* tile) {
-    constexpr int64_t width = packed<T>;
-    panel_product<T, tile_vectors, start>(count, channels, x.data, x.position, x.channel, y, width, tile, width);
+void inner_products(Staged<T> x, int64_t channels, int64_t count, const T* y, T* tile, int vectors) {
+    tile_panel<T, start>(vectors, count, channels, x.data, x.position, x.channel, y, tile);
 }
 
 // sums[c][lane] (+)= sum_i x(c, i) * tile[i][lane]: channels gathered over the walked positions.
 template <class T, Start start>
-void gather(Staged<T> x, int64_t channels, int64_t count, const T* tile, T* sums, const T* scale = nullptr) {
-    constexpr int64_t width = packed<T>;
-    panel_product<T, tile_vectors, start>(channels, count, x.data, x.channel, x.position, tile, width, sums, width,
-                                          scale);
+void gather(Staged<T> x, int64_t channels, int64_t count, const T* tile, T* sums, int vectors,
+            const T* scale = nullptr) {
+    tile_panel<T, start>(vectors, channels, count, x.data, x.channel, x.position, tile, sums, scale);
 }
 
 // rows[i][c] += sum_lane tile[i][lane] * y[lane][c] for c < width: channels gathered over the packed positions.
@@ -154,7 +172,10 @@ void row_dots(Strided3<const T> x, Strided3<const T> y, const Sizes& size, T* do
         for (int64_t c = 0; c < size.value_channels; ++c) {
             const T* left = x.at(b) + c * x.channel;
             const T* right = y.at(b) + c * y.channel;
-            for (int64_t i = first; i < last; ++i) row[i] += left[i * x.position] * right[i * y.position];
+            if (x.position == 1 && y.position == 1)
+                for (int64_t i = first; i < last; ++i) row[i] += left[i] * right[i];
+            else
+                for (int64_t i = first; i < last; ++i) row[i] += left[i * x.position] * right[i * y.position];
         }
     });
 }
