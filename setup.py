@@ -47,6 +47,10 @@ CUDA_FLAGS = (
 CUDA_HOMES = ("CUDA_HOME", "CUDA_PATH")  # where other packages' builds are told of the toolkit
 USUAL_CUDA = Path("/usr/local/cuda")  # where its installer puts it, beside PATH
 WIDE_VECTORS = "-mprefer-vector-width=512"
+AMX_FLAGS = "-mavx512bf16 -mamx-tile -mamx-bf16"  # beside those of avx512
+AMX_PROBE = """#include <immintrin.h>
+int main() { _tile_dpbf16ps(0, 4, 6); return _mm512_cvtsi512_si32((__m512i)_mm512_cvtne2ps_pbh(__m512(), __m512())); }
+"""
 
 
 class Object(NamedTuple):
@@ -177,19 +181,21 @@ def openmp_flag(compiler: str) -> str:
 
 
 def cpu_objects(compiler: str) -> list[Object]:
-    """Kernels (*_cpu.cpp) are compiled once per instruction set, the rest once.
+    """Kernels (*_cpu.cpp) are compiled once per instruction set, the rest once; *_amx.cpp are empty without its flags.
 
     The baseline copies come first: the linker keeps the first copy of a library function that several share, and that
     one must run on every machine.
     """
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     wide = WIDE_VECTORS if compiles(compiler, WIDE_VECTORS, "int main() {}") else ""
-    plain = [path for path in sorted(CSRC.rglob("*.cpp")) if not path.name.endswith("_cpu.cpp")]
+    plain = [path for path in sorted(CSRC.rglob("*.cpp")) if not path.name.endswith(("_cpu.cpp", "_amx.cpp"))]
     objects = [Object(path, f"{path.parent.name}.{path.stem}.o", flags=PLAIN_FLAGS) for path in plain]
     for level in SIMD_FLAGS if x86 else ("baseline",):
         flags = f"{SIMD_FLAGS[level]} {wide if level == 'avx512' else ''}"
         objects += [Object(path, f"{path.stem}.{level}.o", flags=flags) for path in sorted(CSRC.rglob("*_cpu.cpp"))]
-    return objects
+    flags = f"{SIMD_FLAGS['avx512']} {wide} {AMX_FLAGS}"
+    amx = flags if x86 and compiles(compiler, flags, AMX_PROBE) else ""
+    return objects + [Object(path, f"{path.stem}.o", flags=amx) for path in sorted(CSRC.rglob("*_amx.cpp"))]
 
 
 def cuda_objects() -> list[Object]:

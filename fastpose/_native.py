@@ -61,7 +61,8 @@ def build_info() -> dict[str, Any]:
     """How the extension was built and which instruction set it uses.
 
     Returns:
-        compiler, simd, widest_simd, openmp, cuda (see :func:`cuda_kernels`), cuda_architectures (80 for compute
-        capability 8.0), cuda_reason (why it was built without CUDA kernels).
+        compiler, simd, widest_simd, amx (whether bfloat16 is multiplied by it), openmp, cuda (see
+        :func:`cuda_kernels`), cuda_architectures (80 for compute capability 8.0), cuda_reason (why it was built without
+        CUDA kernels).
     """
     return dict(module().build_info())

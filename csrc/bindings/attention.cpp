@@ -2,6 +2,7 @@
 
 #include "attention/attention.h"
 
+#include "attention/attention_amx.h"
 #include "bindings/direct.h"
 
 namespace fastpose::bindings {
@@ -18,21 +19,22 @@ struct AttentionInputs {
     DType dtype;
 
     AttentionInputs(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
-                    const TensorView& lse)
+                    const TensorView& lse, bool bf16 = false)
         : target(query) {
         check_shape("query", query, {-1, -1, -1});
         check_shape("value", value, {-1, -1, -1});
         if (!query || !key || !value || !out || !lse)
             throw std::invalid_argument("query, key, value, out, lse: expected tensors, got None");
         dtype = query.dtype;
-        if (dtype != DType::float32 && dtype != DType::float64)
-            throw std::invalid_argument(std::string("query: expected float32 or float64, got ") + name_of(dtype));
+        if (bf16 ? dtype != DType::bfloat16 : dtype != DType::float32 && dtype != DType::float64)
+            throw std::invalid_argument(std::string("query: expected ") + (bf16 ? "bfloat16" : "float32 or float64") +
+                                        ", got " + name_of(dtype));
         size = {query.size[0], query.size[1], value.size[1], query.size[2], value.size[2]};
         check_tensor(target, "query", query, dtype, {size.batch, size.key_channels, size.queries});
         check_tensor(target, "key", key, dtype, {size.batch, size.key_channels, size.keys});
         check_tensor(target, "value", value, dtype, {size.batch, size.value_channels, size.keys});
         check_tensor(target, "out", out, dtype, {size.batch, size.value_channels, size.queries});
-        check_tensor(target, "lse", lse, dtype, {size.batch, size.queries});
+        check_tensor(target, "lse", lse, bf16 ? DType::float32 : dtype, {size.batch, size.queries});
         check_contiguous("lse", lse);
     }
 
@@ -104,6 +106,40 @@ void attention_bwd2(const TensorView& query, const TensorView& key, const Tensor
                  strided<T>(grad_query), strided<T>(grad_key), strided<T>(grad_value), strided<T>(grad_grad_out)},
                 inputs.target.place(threads));
     });
+}
+
+void require_bf16_kernels() {
+    if (!attention::bf16_kernels())
+        throw std::invalid_argument("query: expected float32 or float64, got bfloat16 without AMX; widen the tensors");
+}
+
+void attention_fwd_bf16(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
+                        const TensorView& lse, float scale, int threads) {
+    require_bf16_kernels();
+    const AttentionInputs inputs(query, key, value, out, lse, true);
+    const py::gil_scoped_release release;
+    attention::forward_amx(
+        {inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key), strided<const BFloat16>(value),
+         strided<BFloat16>(out), static_cast<float*>(lse.data), scale},
+        inputs.target.place(threads));
+}
+
+void attention_bwd_bf16(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
+                        const TensorView& lse, const TensorView& grad_out, const TensorView& grad_query,
+                        const TensorView& grad_key, const TensorView& grad_value, float scale, int threads) {
+    require_bf16_kernels();
+    const AttentionInputs inputs(query, key, value, out, lse, true);
+    require("grad_out", grad_out);
+    inputs.check_like_out("grad_out", grad_out);
+    inputs.check_like_query("grad_query", grad_query);
+    inputs.check_like_key("grad_key", grad_key);
+    inputs.check_like_value("grad_value", grad_value);
+    const py::gil_scoped_release release;
+    attention::backward_amx(
+        {inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key), strided<const BFloat16>(value),
+         strided<const BFloat16>(out), static_cast<const float*>(lse.data), strided<const BFloat16>(grad_out),
+         strided<BFloat16>(grad_query), strided<BFloat16>(grad_key), strided<BFloat16>(grad_value), scale},
+        inputs.target.place(threads));
 }
 
 // ------------------------------------------------------------------------------------------------- calls in one step
@@ -201,6 +237,9 @@ void bind_attention(py::module_& module) {
     module.def("attention_fwd", &attention_fwd);
     module.def("attention_bwd", &attention_bwd);
     module.def("attention_bwd2", &attention_bwd2);
+    module.def("attention_serves_bf16", &attention::bf16_kernels);
+    module.def("attention_fwd_bf16", &attention_fwd_bf16);
+    module.def("attention_bwd_bf16", &attention_bwd_bf16);
 }
 
 }  // namespace fastpose::bindings

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "attention/attention_amx.h"
 #include "bindings/direct.h"
 #include "common/cuda_ready.h"
 #include "limits/limits.h"
@@ -53,6 +54,7 @@ py::dict build_info() {
     info["compiler"] = FASTPOSE_COMPILER;
     info["simd"] = name_of(cpu_level());
     info["widest_simd"] = name_of(widest_cpu_level());
+    info["amx"] = attention::bf16_kernels();
 #ifdef _OPENMP
     info["openmp"] = true;
 #else

@@ -4,6 +4,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace fastpose {
 
 CpuLevel widest_cpu_level() {
@@ -42,7 +48,26 @@ std::atomic<CpuLevel>& current() {
     return level;
 }
 
+bool amx_granted() {
+#if defined(__x86_64__) && defined(__linux__) && !defined(FASTPOSE_BASELINE_ONLY)
+    constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, avx512_bf16 = 1u << 5;
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & amx_bf16) == 0 || (d & amx_tile) == 0) return false;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & avx512_bf16) == 0) return false;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 }  // namespace
+
+bool amx_allowed() {
+    if (cpu_level() != CpuLevel::avx512) return false;
+    static const bool granted = amx_granted();
+    return granted;
+}
 
 CpuLevel cpu_level() { return current().load(std::memory_order_relaxed); }
 

@@ -10,6 +10,10 @@ CpuLevel widest_cpu_level();
 void set_cpu_level(CpuLevel level);  // at most the widest
 const char* name_of(CpuLevel level);
 
+// Whether AMX's products of bf16 may be used: the processor has them, the operating system grants this process their
+// registers (asked for once, here), and no narrower level was chosen.
+bool amx_allowed();
+
 }  // namespace fastpose
 
 // Kernel sources are compiled once per level, each copy in a namespace of the level's name inside its domain.

@@ -79,7 +79,9 @@ def _extension() -> Iterator[str]:
         return
     info = _native.build_info()
     threads = "OpenMP" if info["openmp"] else "one thread (the compiler had no OpenMP)"
+    bf16 = "by AMX" if info["amx"] else "widened to float32"
     yield f"  SIMD {info['simd']} (widest here: {info['widest_simd']}), {threads}, by {info['compiler']}"
+    yield f"  attention of bfloat16: {bf16}"
     yield f"  {_cuda(info)}"
 
 

@@ -1,6 +1,7 @@
 """Attention by the C++ kernels: linear memory in every order of derivative, float32 and float64 arithmetic.
 
-16-bit inputs are widened to float32 (linear in the number of positions), computed and rounded once at the end.
+bfloat16 is multiplied as it is, with float32 sums, where the processor has AMX (forward and backward). Other 16-bit
+inputs are widened to float32 (linear in the number of positions), computed and rounded once at the end.
 """
 
 from __future__ import annotations
@@ -26,12 +27,20 @@ def _wide(tensor: Any) -> Any:
     return tensor
 
 
+def _serves_bf16(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.bfloat16 and _native.module().cpu.attention_serves_bf16()
+
+
 def _scaled(query: Tensor, scale: float) -> Tensor:
     return query if scale == 1.0 else query * scale
 
 
 def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
     dtype = inputs[2].dtype
+    if _serves_bf16(inputs[2]):
+        out, lse = empty_results(inputs, parameters)
+        _native.module().cpu.attention_fwd_bf16(*inputs, out, lse, *parameters, torch.get_num_threads())
+        return out, lse
     query, key, value = inputs if dtype in (torch.float32, torch.float64) else map(_wide, inputs)
     out, lse = empty_results((query, key, value), parameters)
     _native.module().cpu.attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
@@ -46,11 +55,15 @@ def backward(
     parameters: Parameters,
 ) -> tuple[Tensor | None, ...]:
     (scale,) = parameters
+    if _serves_bf16(inputs[2]):
+        gradients = _empty_gradients(inputs, needs)
+        _native.module().cpu.attention_bwd_bf16(
+            *inputs, *results[:2], grads[0], *gradients, scale, torch.get_num_threads()
+        )
+        return tuple(gradients)
     query, key, value = (_wide(tensor) for tensor in inputs)
     out, lse = _wide(results[0]), results[1]
-    gradients = [
-        torch.empty_like(tensor) if need else None for tensor, need in zip((query, key, value), needs, strict=True)
-    ]
+    gradients = _empty_gradients((query, key, value), needs)
     _native.module().cpu.attention_bwd(
         _scaled(query, scale), key, value, out, lse, _wide(grads[0]), *gradients, torch.get_num_threads()
     )
@@ -82,6 +95,10 @@ def double_backward(
         gradients[0].mul_(scale)
     kept = [gradient if need else None for gradient, need in zip(gradients, needs, strict=True)]
     return _narrow(kept, (*inputs, grads[0]))
+
+
+def _empty_gradients(inputs: Inputs, needs: tuple[bool, ...]) -> list[Tensor | None]:
+    return [torch.empty_like(tensor) if need else None for tensor, need in zip(inputs, needs, strict=True)]
 
 
 def _narrow(gradients: list[Tensor | None], like: Inputs) -> tuple[Tensor | None, ...]:

@@ -1,0 +1,111 @@
+// What the bf16 kernels of attention share: blocks of positions, packed tensors and scratch memory.
+#pragma once
+
+#include <cstddef>
+
+#include "attention/attention_amx.h"
+#include "common/amx.h"
+#include "common/parallel.h"
+
+namespace fastpose::attention {
+namespace {
+
+constexpr int64_t block = 256;  // walked positions between two visits to the sums of a strip
+constexpr int64_t block_steps = block / amx::depth;
+
+FASTPOSE_INLINE int64_t divide_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
+FASTPOSE_INLINE int64_t round_up(int64_t count, int64_t unit) { return divide_up(count, unit) * unit; }
+FASTPOSE_INLINE int64_t steps_of(int64_t count) { return divide_up(count, amx::depth); }
+
+// Scratch memory handed out piece by piece, on cache lines; a null start only measures.
+class Arena {
+   public:
+    explicit Arena(std::byte* start) : start_(start) {}
+    template <class T>
+    T* take(int64_t count) {
+        std::byte* piece = start_ ? start_ + used_ : nullptr;
+        used_ += round_up(count * sizeof(T), 64);
+        return reinterpret_cast<T*>(piece);
+    }
+    int64_t used() const { return used_; }
+
+   private:
+    std::byte* start_;
+    int64_t used_ = 0;
+};
+
+template <class Pieces>
+int64_t scratch_bytes(const Sizes& size) {
+    Arena measure(nullptr);
+    Pieces(size, measure);
+    return measure.used();
+}
+
+// Calls body(image, first position, count, its tiles) for every block of positions of a batch.
+template <class Body>
+void for_blocks(int64_t batch, int64_t positions, int threads, const Body& body) {
+    const int64_t blocks = divide_up(positions, block);
+    parallel_for(threads, batch * blocks, [&](int64_t item, int) {
+        const int64_t first = item % blocks * block;
+        body(item / blocks, first, std::min(block, positions - first), item);
+    });
+}
+
+// Tiles [image][block][position / 16][channel / 32], for sums over the channels.
+template <amx::Operand operand>
+void pack_positions(Strided3<const BFloat16> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
+                    int threads) {
+    const int64_t per_block = 2 * block_steps * steps_of(channels);
+    for_blocks(batch, positions, threads, [&](int64_t b, int64_t first, int64_t count, int64_t item) {
+        amx::pack<operand>({from.at(b) + first * from.position, from.position, from.channel}, count, channels,
+                           2 * steps_of(count), to + item * per_block);
+    });
+}
+
+// Tiles [image][block][channel / 16][position / 32], for sums over the positions.
+template <amx::Operand operand>
+void pack_channels(Strided3<const BFloat16> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
+                   int threads) {
+    const int64_t per_block = divide_up(channels, amx::side) * block_steps;
+    for_blocks(batch, positions, threads, [&](int64_t b, int64_t first, int64_t count, int64_t item) {
+        amx::pack<operand>({from.at(b) + first * from.position, from.channel, from.position}, channels, count,
+                           divide_up(channels, amx::side), to + item * per_block);
+    });
+}
+
+// dots[i] = sum_c x(c, first + i) y(c, first + i) in float32; zero from `count` to the end of the block.
+inline void row_dots(Strided3<const BFloat16> x, Strided3<const BFloat16> y, int64_t b, int64_t channels, int64_t first,
+                     int64_t count, float* dots) {
+    const BFloat16 *left = x.at(b) + first * x.position, *right = y.at(b) + first * y.position;
+    std::fill(dots, dots + block, 0.0f);
+    if (x.channel == 1 && y.channel == 1) {
+        for (int64_t i = 0; i < count; ++i, left += x.position, right += y.position) {
+            __m512 sum = _mm512_setzero_ps();
+            for (int64_t c = 0; c < channels; c += amx::depth) {
+                const __mmask32 valid = amx::first_of_32(channels - c);
+                sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_maskz_loadu_epi16(valid, left + c),
+                                       (__m512bh)_mm512_maskz_loadu_epi16(valid, right + c));
+            }
+            dots[i] = _mm512_reduce_add_ps(sum);
+        }
+        return;
+    }
+    for (int64_t c = 0; c < channels; ++c, left += x.channel, right += y.channel)
+        for (int64_t i = 0; i < count; ++i) dots[i] += widen(left[i * x.position]) * widen(right[i * y.position]);
+}
+
+// Runs body(image, first position, strips, worker) over groups of strips of 32 positions. Groups are smaller where
+// there would be too few of them to occupy the threads.
+template <class Body>
+void for_strip_groups(int64_t batch, int64_t positions, int64_t group, int threads, const Body& body) {
+    const int64_t strips = divide_up(positions, amx::wide);
+    const int64_t size = std::clamp<int64_t>(batch * strips / (4 * threads), 1, group);
+    const int64_t groups = divide_up(strips, size);
+    parallel_for(threads, batch * groups, [&](int64_t item, int worker) {
+        const int64_t first = item % groups * size;
+        body(item / groups, first * amx::wide, std::min(size, strips - first), worker);
+    });
+}
+
+}  // namespace
+}  // namespace fastpose::attention
