@@ -7,6 +7,7 @@
 #include "attention/attention_amx.h"
 #include "bindings/direct.h"
 #include "common/cuda_ready.h"
+#include "common/huge_pages.h"
 #include "limits/limits.h"
 
 namespace fastpose::bindings {
@@ -66,6 +67,8 @@ py::dict build_info() {
     return info;
 }
 
+void advise_huge_pages(uintptr_t address, size_t bytes) { prefer_huge_pages(reinterpret_cast<void*>(address), bytes); }
+
 double multiply_add(int64_t steps, int threads) {
     const py::gil_scoped_release release;
     return limits::multiply_add(cpu_level(), steps, std::max(threads, 1));
@@ -94,6 +97,7 @@ PYBIND11_MODULE(_C, module) {
     module.def("build_info", &build_info);
     module.def("set_simd", [](const std::string& name) { set_cpu_level(level_named(name)); });
     module.def("multiply_add", &multiply_add);
+    module.def("prefer_huge_pages", &advise_huge_pages);
     py::module_ cpu = module.def_submodule("cpu", "On CPU tensors; the last argument is the number of threads.");
     bind_attention(cpu);
     bind_common<Cpu>(cpu);

@@ -18,6 +18,8 @@ from fastpose import _native
 from fastpose.ops import _dispatch
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
 
+_LARGE = 4 * 2**20  # bytes: at least one whole huge page lies inside, wherever the memory begins
+
 
 @dataclass(frozen=True)
 class Place:
@@ -78,9 +80,20 @@ class Kernels:
         getattr(self.place.kernels(self.folder), function)(*arguments, self.place.where(near))
 
 
+def fresh(tensor: Tensor) -> Tensor:
+    """The tensor, to which nothing was written yet; a large one on the CPU may lie in huge pages.
+
+    The C library hands out blocks of this size unmapped: without huge pages most of the time of writing them goes into
+    page faults. Not for memory of the user's.
+    """
+    if tensor.nbytes >= _LARGE and tensor.is_cpu:
+        _native.module().prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor
+
+
 def empty(tensors: Inputs, needs: tuple[bool, ...]) -> list[Any]:
     """Uninitialised gradients where they are wanted."""
-    return [torch.empty_like(tensor) if need else None for tensor, need in zip(tensors, needs, strict=True)]
+    return [fresh(torch.empty_like(tensor)) if need else None for tensor, need in zip(tensors, needs, strict=True)]
 
 
 def kept(gradients: list[Any], needs: tuple[bool, ...]) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastpose import _native
 from fastpose.ops._dispatch import Backend, Inputs, Parameters, cpu_reasons
+from fastpose.ops._places import empty, fresh
 from fastpose.ops.attention._maps import empty_results
 
 
@@ -39,10 +40,12 @@ def forward(inputs: Inputs, parameters: Parameters) -> tuple[Tensor, Tensor]:
     dtype = inputs[2].dtype
     if _serves_bf16(inputs[2]):
         out, lse = empty_results(inputs, parameters)
+        fresh(out)
         _native.module().cpu.attention_fwd_bf16(*inputs, out, lse, *parameters, torch.get_num_threads())
         return out, lse
     query, key, value = inputs if dtype in (torch.float32, torch.float64) else map(_wide, inputs)
     out, lse = empty_results((query, key, value), parameters)
+    fresh(out)
     _native.module().cpu.attention_fwd(_scaled(query, *parameters), key, value, out, lse, torch.get_num_threads())
     return out if out.dtype == dtype else out.to(dtype), lse
 
@@ -56,14 +59,14 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     (scale,) = parameters
     if _serves_bf16(inputs[2]):
-        gradients = _empty_gradients(inputs, needs)
+        gradients = empty(inputs, needs)
         _native.module().cpu.attention_bwd_bf16(
             *inputs, *results[:2], grads[0], *gradients, scale, torch.get_num_threads()
         )
         return tuple(gradients)
     query, key, value = (_wide(tensor) for tensor in inputs)
     out, lse = _wide(results[0]), results[1]
-    gradients = _empty_gradients((query, key, value), needs)
+    gradients = empty((query, key, value), needs)
     _native.module().cpu.attention_bwd(
         _scaled(query, scale), key, value, out, lse, _wide(grads[0]), *gradients, torch.get_num_threads()
     )
@@ -86,7 +89,7 @@ def double_backward(
     cot_query, cot_key, cot_value = (_wide(tensor) for tensor in cotangents)
     if cot_query is not None:
         cot_query = _scaled(cot_query, scale)
-    gradients = [torch.empty_like(tensor) for tensor in (query, key, value, grad)]
+    gradients = empty((query, key, value, grad), (True,) * 4)
     _native.module().cpu.attention_bwd2(
         _scaled(query, scale), key, value, out, lse, grad,
         cot_query, cot_key, cot_value, *gradients, torch.get_num_threads(),
@@ -95,10 +98,6 @@ def double_backward(
         gradients[0].mul_(scale)
     kept = [gradient if need else None for gradient, need in zip(gradients, needs, strict=True)]
     return _narrow(kept, (*inputs, grads[0]))
-
-
-def _empty_gradients(inputs: Inputs, needs: tuple[bool, ...]) -> list[Tensor | None]:
-    return [torch.empty_like(tensor) if need else None for tensor, need in zip(inputs, needs, strict=True)]
 
 
 def _narrow(gradients: list[Tensor | None], like: Inputs) -> tuple[Tensor | None, ...]:

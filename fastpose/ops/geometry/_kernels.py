@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
-from fastpose.ops._places import Kernels, Place, empty, kept
+from fastpose.ops._places import Kernels, Place, empty, fresh, kept
 from fastpose.ops.geometry._results import empty_results
 
 Needs = tuple[bool, ...]
@@ -21,14 +21,14 @@ class _Descriptor(Kernels):
     folder = "geometry"
 
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
-        (out,) = empty_results(inputs, parameters)
+        out = fresh(*empty_results(inputs, parameters))
         self.run("descriptor_fwd", out, inputs[0], out)
         return (out,)
 
     def backward(
         self, inputs: Inputs, results: Inputs, grads: Inputs, needs: Needs, parameters: Parameters
     ) -> tuple[Tensor]:
-        gradient = torch.empty_like(inputs[0])
+        gradient = fresh(torch.empty_like(inputs[0]))
         self.run("descriptor_bwd", gradient, inputs[0], grads[0], gradient)
         return (gradient,)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
-from fastpose.ops._places import Kernels, Place, empty, kept
+from fastpose.ops._places import Kernels, Place, empty, fresh, kept
 from fastpose.ops.heatmap._profiles import blur_weights
 from fastpose.ops.heatmap._results import (
     empty_average,
@@ -39,7 +39,7 @@ class _Render(_Heatmaps):
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
         """A fourth input is the tensor to draw into."""
         keypoints, sigma, visible, *given = inputs
-        (out,) = given or empty_heatmaps(inputs, parameters)
+        out = given[0] if given else fresh(*empty_heatmaps(inputs, parameters))
         self.run("heatmap_render", out, keypoints, sigma, None, visible, parameters[2], out)
         return (out,)
 
@@ -66,7 +66,7 @@ class _Render(_Heatmaps):
 
 class _RenderDepth(_Heatmaps):
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
-        (out,) = empty_heatmaps(inputs, parameters)
+        out = fresh(*empty_heatmaps(inputs, parameters))
         self.run("heatmap_render", out, *inputs, parameters[2], out)
         return (out,)
 
@@ -153,7 +153,7 @@ class _SoftArgmax(_Heatmaps):
         self, inputs: Inputs, results: Inputs, grads: Inputs, needs: Needs, parameters: Parameters
     ) -> Gradients:
         """The gradient that comes to the scores is not looked at: they are constants."""
-        gradient = torch.empty_like(inputs[0])
+        gradient = fresh(torch.empty_like(inputs[0]))
         self.run("softargmax_bwd", gradient, *inputs, *parameters, *results, grads[0], gradient)
         return (gradient,)
 
@@ -163,7 +163,7 @@ class _SoftArgmax(_Heatmaps):
         coordinates, scores, _ = results
         if cotangents[0] is None:
             return kept([torch.zeros_like(tensor) for tensor in (inputs[0], *grads)], needs)
-        of_heatmaps, of_grad = torch.empty_like(inputs[0]), torch.empty_like(coordinates)
+        of_heatmaps, of_grad = fresh(torch.empty_like(inputs[0])), torch.empty_like(coordinates)
         given = (*results, grads[0], cotangents[0])
         self.run("softargmax_bwd2", of_grad, *inputs, *parameters, *given, of_heatmaps, of_grad)
         return kept([of_heatmaps, of_grad, torch.zeros_like(scores) if needs[2] else None], needs)
@@ -178,7 +178,7 @@ class _FlipAverage(_Heatmaps):
         return out
 
     def forward(self, inputs: Inputs, parameters: Parameters) -> tuple[Tensor]:
-        (out,) = empty_average(inputs, parameters)
+        out = fresh(*empty_average(inputs, parameters))
         return (self._average(inputs[0], inputs[1], parameters[0], out),)
 
     def backward(
@@ -199,4 +199,4 @@ class _FlipAverage(_Heatmaps):
         zeros = [torch.zeros_like(tensor) if need else None for tensor, need in zip(inputs, needs[:2], strict=True)]
         if not needs[2]:
             return (*zeros, None)
-        return (*zeros, self._average(cotangents[0], cotangents[1], parameters[0], torch.empty_like(grads[0])))
+        return (*zeros, self._average(cotangents[0], cotangents[1], parameters[0], fresh(torch.empty_like(grads[0]))))
