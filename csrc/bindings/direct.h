@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "bindings/calls.h"
+#include "common/huge_pages.h"
 
 namespace fastpose::bindings {
 
@@ -47,12 +48,15 @@ class Direct {
     bool usual_;
 };
 
-// A result.
+// A result; a large one may lie in huge pages.
 struct Fresh {
     py::object tensor;
     TensorView view;
 
-    explicit Fresh(py::object made) : tensor(std::move(made)) { read_view(tensor, view); }
+    explicit Fresh(py::object made) : tensor(std::move(made)) {
+        read_view(tensor, view);
+        prefer_huge_pages(view.data, static_cast<size_t>(view.elements()) * bytes_of(view.dtype));
+    }
 };
 
 // Uninitialised, on the device of `like`, which `view` shows: contiguous, or with the given strides.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "common/elements.h"
@@ -53,11 +54,30 @@ FASTPOSE_INLINE void write_row(const T* row, E* to, int64_t step, int64_t count)
         for (int64_t i = 0; i < count; ++i) to[i * step] = narrow<E>(row[i]);
 }
 
+template <class T, int Lanes>
+struct Part {
+    typedef T Vector __attribute__((vector_size(Lanes * sizeof(T))));
+};
+
+// All lanes of a part joined by halves, whose additions or comparisons do not wait for each other.
+template <class T, int Lanes, class Join>
+FASTPOSE_INLINE T join_lanes(typename Part<T, Lanes>::Vector part, const Join& join) {
+    if constexpr (Lanes == 2) {
+        return join(part[0], part[1]);
+    } else {
+        typename Part<T, Lanes / 2>::Vector low, high;
+        std::memcpy(&low, &part, sizeof(low));
+        std::memcpy(&high, reinterpret_cast<const char*>(&part) + sizeof(low), sizeof(high));
+        return join_lanes<T, Lanes / 2>(join(low, high), join);
+    }
+}
 template <class T>
 FASTPOSE_INLINE T sum_of_lanes(Vector<T> vector) {
-    T sum = 0;
-    for (int lane = 0; lane < Simd<T>::lanes; ++lane) sum += vector[lane];
-    return sum;
+    return join_lanes<T, Simd<T>::lanes>(vector, [](auto low, auto high) { return low + high; });
+}
+template <class T>
+FASTPOSE_INLINE T largest_lane(Vector<T> vector) {
+    return join_lanes<T, Simd<T>::lanes>(vector, [](auto low, auto high) { return high > low ? high : low; });
 }
 
 // 0, 1, 2, ... along the lanes.
@@ -66,6 +86,14 @@ FASTPOSE_INLINE Vector<T> lane_numbers() {
     Vector<T> numbers{};
     for (int lane = 0; lane < Simd<T>::lanes; ++lane) numbers[lane] = static_cast<T>(lane);
     return numbers;
+}
+
+// The lanes in reverse order.
+template <class T>
+FASTPOSE_INLINE Vector<T> reversed(Vector<T> vector) {
+    Vector<T> result{};
+    for (int lane = 0; lane < Simd<T>::lanes; ++lane) result[lane] = vector[Simd<T>::lanes - 1 - lane];
+    return result;
 }
 
 }  // namespace FASTPOSE_SIMD

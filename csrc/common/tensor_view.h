@@ -12,6 +12,18 @@ enum class DType : uint8_t { float32, float64, bfloat16, float16, int64, boolean
 
 constexpr int max_rank = 6;
 
+constexpr int bytes_of(DType dtype) {
+    switch (dtype) {
+        case DType::boolean: return 1;
+        case DType::bfloat16:
+        case DType::float16: return 2;
+        case DType::float32: return 4;
+        case DType::float64:
+        case DType::int64: return 8;
+        default: return 0;
+    }
+}
+
 struct TensorView {
     bool present = false;  // false: an optional tensor that was not given
     void* data = nullptr;  // address of element (0, ..., 0)

@@ -62,6 +62,14 @@ void scatter(const T* from, const Points& points, int64_t b, int64_t d, int64_t 
     for (int64_t i = 0; i < count; ++i) to[i * points.point] = narrow<E>(from[i]);
 }
 
+// Whether row i of a plane can be used where it lies, in whole vectors. What these reach behind its end is the rows
+// behind it: they may be read, and be written where they follow closely and get their own values later.
+template <class T, class E>
+FASTPOSE_INLINE bool reaches_inside(const Pairs& pairs, int64_t points, int64_t i) {
+    return std::is_same_v<T, E> && pairs.column == 1 && pairs.row >= points &&
+           i * pairs.row + padded<T>(points) <= (points - 1) * pairs.row + points;
+}
+
 // Two rows (differences and squares) that are computed together and written to a tensor.
 template <class T, class E>
 struct RowPair {
@@ -70,8 +78,13 @@ struct RowPair {
 
     RowPair(const Pairs& pairs, const Sizes& size, int64_t b, int64_t d, int64_t i, const Workspace<T>& space)
         : first_target(pairs.at<E>(b, d, i)), second_target(pairs.at<E>(b, size.dimensions + d, i)) {
-        first = row_to_write(first_target, pairs.column, size.points, space[6]);
-        second = row_to_write(second_target, pairs.column, size.points, space[7]);
+        first = space[6];
+        second = space[7];
+        if constexpr (std::is_same_v<T, E>)
+            if (pairs.row == size.points && reaches_inside<T, E>(pairs, size.points, i)) {
+                first = first_target;
+                second = second_target;
+            }
     }
     void write(const Pairs& pairs, const Sizes& size) const {
         write_row(first, first_target, pairs.column, size.points);
@@ -84,8 +97,9 @@ void forward_coordinate(const Forward& p, int64_t b, int64_t d, const Workspace<
     gather<E>(p.joints, b, d, p.size.points, space[0]);
     for (int64_t i = 0; i < p.size.points; ++i) {
         const RowPair<T, E> rows(p.out, p.size, b, d, i, space);
+        const T joint = space[0][i];
         for (int64_t j = 0; j < p.size.points; j += lanes<T>) {
-            const Vector<T> difference = space[0][i] - load(space[0] + j);
+            const Vector<T> difference = joint - load(space[0] + j);
             store(rows.first + j, difference);
             store(rows.second + j, difference * difference);
         }
@@ -102,16 +116,21 @@ void forward(const Forward& p, int threads) {
     });
 }
 
-// Row i of one channel of grad_out.
+// Row i of one channel of grad_out; behind its end may stand anything.
 template <class T, class E>
 FASTPOSE_INLINE const T* grad_row(const Pairs& grad_out, const Sizes& size, int64_t b, int64_t channel, int64_t i,
                                   T* buffer) {
-    return read_row(grad_out.at<const E>(b, channel, i), grad_out.column, size.points, buffer);
+    const E* row = grad_out.at<const E>(b, channel, i);
+    if constexpr (std::is_same_v<T, E>)
+        if (reaches_inside<T, E>(grad_out, size.points, i)) return row;
+    return read_row(row, grad_out.column, size.points, buffer);
 }
 
-// Adds sum_j t_j to the i-th result and subtracts t_j from the j-th: t_ij - t_ji summed over j, in one pass.
+// Adds sum_j t_j to the i-th result and subtracts t_j from the j-th: t_ij - t_ji summed over j, in one pass. What
+// stands behind the last point is left out.
 template <class T>
-FASTPOSE_INLINE void spread(Vector<T> t, T* results, int64_t j, Vector<T>& sum) {
+FASTPOSE_INLINE void spread(Vector<T> t, T* results, int64_t j, int64_t points, Vector<T>& sum) {
+    if (j + lanes<T> > points) t = lane_numbers<T>() < static_cast<T>(points - j) ? t : Vector<T>{};
     store(results + j, load(results + j) - t);
     sum += t;
 }
@@ -128,7 +147,7 @@ void backward_coordinate(const Backward& p, int64_t b, int64_t d, const Workspac
         Vector<T> sum{};
         for (int64_t j = 0; j < points; j += lanes<T>) {
             const Vector<T> difference = joints[i] - load(joints + j);
-            spread(pair_gradient<Vector<T>>(difference, load(first + j), load(second + j)), results, j, sum);
+            spread(pair_gradient<Vector<T>>(difference, load(first + j), load(second + j)), results, j, points, sum);
         }
         results[i] += sum_of_lanes<T>(sum);
     }
@@ -159,7 +178,7 @@ void second_coordinate(const DoubleBackward& p, int64_t b, int64_t d, const Work
             const Vector<T> difference = joints[i] - load(joints + j), cotangent = cotangents[i] - load(cotangents + j);
             store(rows.first + j, cotangent);
             store(rows.second + j, (difference + difference) * cotangent);
-            spread(pair_second_gradient<Vector<T>>(cotangent, load(given + j)), results, j, sum);
+            spread(pair_second_gradient<Vector<T>>(cotangent, load(given + j)), results, j, points, sum);
         }
         results[i] += sum_of_lanes<T>(sum);
         rows.write(p.grad_grad_out, p.size);

@@ -21,7 +21,8 @@ constexpr int lanes = Simd<T>::lanes;
 template <class T>
 constexpr T infinity = std::numeric_limits<T>::infinity();
 
-constexpr int64_t chunk = 256;                // numbers whose maximum is kept in the lanes
+constexpr int64_t chunk = 1024;               // numbers whose maximum is kept in the lanes
+constexpr int64_t together = 4;               // vectors that do not wait for each other
 constexpr int64_t pixels_per_thread = 16384;  // waking a thread costs more than fewer pixels take
 
 int threads_for(const Sizes& size, int threads) {
@@ -63,16 +64,33 @@ struct Peak {
 // Largest number; NaN loses every comparison and is passed over.
 template <class T>
 FASTPOSE_INLINE T largest(const T* numbers, int64_t count) {
-    Vector<T> most = broadcast(-infinity<T>);
+    constexpr int64_t group = together * lanes<T>;
+    Vector<T> most[together];
+    for (Vector<T>& vector : most) vector = broadcast(-infinity<T>);
     int64_t i = 0;
-    for (; i + lanes<T> <= count; i += lanes<T>) {
-        const Vector<T> value = load(numbers + i);
-        most = value > most ? value : most;
-    }
-    T result = -infinity<T>;
-    for (int lane = 0; lane < lanes<T>; ++lane) result = most[lane] > result ? most[lane] : result;
+    for (; i + group <= count; i += group)
+        for (int64_t v = 0; v < together; ++v) {
+            const Vector<T> value = load(numbers + i + v * lanes<T>);
+            most[v] = value > most[v] ? value : most[v];
+        }
+    for (int64_t v = 1; v < together; ++v) most[0] = most[v] > most[0] ? most[v] : most[0];
+    T result = largest_lane<T>(most[0]);
     for (; i < count; ++i) result = numbers[i] > result ? numbers[i] : result;
     return result;
+}
+
+// Place of the first number that equals `value`, which is among them. A group without it is passed over as a whole.
+template <class T>
+int64_t place_of(T value, const T* numbers, int64_t count) {
+    constexpr int64_t group = together * lanes<T>;
+    int64_t i = 0;
+    for (; i + group <= count; i += group) {
+        int found = 0;
+        for (int64_t j = 0; j < group; ++j) found |= numbers[i + j] == value;
+        if (found) break;
+    }
+    while (numbers[i] != value) ++i;
+    return i;
 }
 
 template <class T>
@@ -108,10 +126,9 @@ Peak<T> find_peak(const E* plane, const Runs& runs, T* buffer) {
 template <class T, class E>
 int64_t position_of(const Peak<T>& peak, const E* plane, const Runs& runs, T* buffer) {
     const E* from = plane + peak.run * runs.distance + peak.start * runs.step;
-    const T* numbers = read_chunk(from, runs.step, std::min(chunk, runs.length - peak.start), buffer);
-    int64_t i = 0;
-    while (numbers[i] != peak.value) ++i;
-    return peak.run * runs.length + peak.start + i;
+    const int64_t count = std::min(chunk, runs.length - peak.start);
+    const T* numbers = read_chunk(from, runs.step, count, buffer);
+    return peak.run * runs.length + peak.start + place_of(peak.value, numbers, count);
 }
 
 // -------------------------------------------------------------------------------------------------- dark refinement
@@ -449,8 +466,29 @@ const T* row_or_zeros(const Planes& planes, const E* row, int64_t step, int64_t 
     return buffer;
 }
 
+// Whole rows of the arithmetic type in memory's order, from which the mirrored vectors are turned in registers.
+template <class T>
+bool plain(const FlipAverage& p) {
+    const auto rows = [&](const Planes& planes) { return in_place<T, T>(planes.column, p.size.width); };
+    return p.direct && p.mirrored && rows(p.direct) && rows(p.mirrored) && rows(p.out);
+}
+
+template <class T>
+void average_plain(const FlipAverage& p, int64_t b, int64_t k) {
+    const T *direct = p.direct.at<const T>(b, 0, k), *mirrored = p.mirrored.at<const T>(b, 0, p.partner[k]);
+    T* out = p.out.at<T>(b, 0, k);
+    for (int64_t y = 0; y < p.size.height; ++y) {
+        const T *left = direct + y * p.direct.row, *right = mirrored + y * p.mirrored.row + p.size.width - lanes<T>;
+        T* result = out + y * p.out.row;
+        for (int64_t x = 0; x < p.size.width; x += lanes<T>)
+            store(result + x, (load(left + x) + reversed<T>(load(right - x))) * T(0.5));
+    }
+}
+
 template <class T, class E>
 void average_plane(const FlipAverage& p, int64_t b, int64_t k, T* memory) {
+    if constexpr (std::is_same_v<T, E>)
+        if (plain<T>(p)) return average_plain<T>(p, b, k);
     const int64_t width = p.size.width;
     const E* direct = p.direct ? p.direct.at<const E>(b, 0, k) : nullptr;
     const E* mirrored =

@@ -18,7 +18,7 @@ from fastpose import _native
 from fastpose.ops import _dispatch
 from fastpose.ops._dispatch import Backend, Inputs, Parameters
 
-_LARGE = 4 * 2**20  # bytes: at least one whole huge page lies inside, wherever the memory begins
+_LARGE = 4 * 2**20  # bytes, csrc/common/huge_pages.h: asking costs a call
 
 
 @dataclass(frozen=True)
