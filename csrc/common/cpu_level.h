@@ -35,5 +35,5 @@ bool amx_allowed();
      : (level) == ::fastpose::CpuLevel::avx2 ? avx2::__VA_ARGS__   \
                                              : baseline::__VA_ARGS__)
 #else
-#define FASTPOSE_AT_LEVEL(level, ...) (static_cast<void>(level), baseline::__VA_ARGS__)
+#define FASTPOSE_AT_LEVEL(level, ...) baseline::__VA_ARGS__
 #endif
