@@ -128,7 +128,12 @@ class Trained(ABC):
         network = self.networks[0].eval()
         if self.way.copied:
             return models.for_inference(network, dtype=getattr(torch, self.way.dtype))
-        return folded(network, self.image) if self.way.folded else network
+        return folded(network, self.inputs) if self.way.folded else network
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network that infers is given."""
+        return (self.image,)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes and losses of a step."""
@@ -152,7 +157,7 @@ def placed(networks: list[nn.Module], image: Tensor, device: str, way: Way) -> t
     return tuple(network.to(device, memory_format=order) for network in networks), image.to(device, memory_format=order)
 
 
-def folded(network: nn.Module, image: Tensor) -> nn.Module:
+def folded(network: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     """Return a copy in evaluation mode whose convolutions have taken the batch norms that read them into themselves."""
     network, made, pairs = copy.deepcopy(network).eval(), {}, {}
 
@@ -165,7 +170,7 @@ def folded(network: nn.Module, image: Tensor) -> nn.Module:
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
     handles = [layer.register_forward_hook(watch) for layer in layers]
     with torch.no_grad():
-        network(image)
+        network(*inputs)
     for handle in handles:
         handle.remove()
     names = {module: name for name, module in network.named_modules()}
@@ -193,7 +198,8 @@ def flop(system: Any, size: Any, order: str) -> float:
 
 def labels(system: Any, size: Any, device: str, order: str, provider: str) -> dict[str, Any]:
     """Return what names a number in a result file; the type is that of the inputs."""
-    names = {"operation": system.OPERATION, "size": size.name, "device": device, "dtype": "float32"}
+    operation = getattr(size, "operation", None) or system.OPERATION
+    names = {"operation": operation, "size": size.name, "device": device, "dtype": "float32"}
     return names | {"order": order, "provider": provider}
 
 

@@ -45,6 +45,7 @@ pose3d_systems = pytest.importorskip("pose3d_systems", reason=REASON)
 # DEL results_file
 # DEL summary
 systems = pytest.importorskip("systems", reason=REASON)
+trained_systems = pytest.importorskip("trained_systems", reason=REASON)
 transfer_systems = pytest.importorskip("transfer_systems", reason=REASON)
 whole_systems = pytest.importorskip("whole_systems", reason=REASON)
 
@@ -353,6 +354,23 @@ def test_the_memory_of_a_system_is_measured_in_a_process_of_its_own(monkeypatch)
     record = whole_systems.measure_memory(*job)
     assert record.get("extra_bytes", 0) >= 0
     assert record["operation"] == "system 000"
+
+
+def test_the_ways_of_a_trainer_give_the_same():
+    tiny = ("loss.algorithm=wgan-gp", "loss.critic_steps=1", "model.init=scaled", "discriminator.self_attention=yes")
+    size = trained_systems.Size("tiny", "system 004", "caption/tiny", 2, tiny)
+    for order, ways in whole_systems.WAYS.items():
+        for provider, way in ways.items():
+            difference = whole_systems.difference(trained_systems, size, "cpu", order, provider)
+            assert difference <= whole_systems.limit(order, way)
+    assert trained_systems.flop(size, "training step") > 5 * trained_systems.flop(size, "forward") > 0
+    assert whole_systems.labels(trained_systems, size, "cpu", "forward", "fastpose")["operation"] == "system 004"
+
+
+@pytest.mark.parametrize("recipe", ["pona/tiny", "multiscale/tiny"])
+def test_a_plain_step_of_pose_transfer_has_the_trainers_losses(recipe):
+    size = trained_systems.Size("tiny", "system", recipe, 2, ())
+    assert whole_systems.difference(trained_systems, size, "cpu", "training step", "fastpose channels first") <= 1e-4
 
 
 @pytest.mark.parametrize("update", caption_systems.UPDATES)
