@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,12 @@ def limits(run: Run) -> Limits:
 
 
 @pytest.fixture
-def both_orders(benchmark: Any) -> Callable[[Mapping[str, Callable[[], object]]], dict[str, dict[str, Any]]]:
-    """Time calls that are compared, by name, first to last and last to first: medians, quartiles, rounds."""
-    return lambda calls: benchmark.pedantic(in_both_orders, (calls,), rounds=1)
+def both_orders(benchmark: Any) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Time calls that are compared, by name, first to last and last to first: medians, quartiles, rounds.
+
+    Options are those of `in_both_orders`.
+    """
+    return lambda calls, **options: benchmark.pedantic(in_both_orders, (calls,), options, rounds=1)
 
 
 @pytest.fixture

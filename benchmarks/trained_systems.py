@@ -7,6 +7,7 @@ numbers; there is no dropout, whose masks follow the memory order. VGG has weigh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,38 +15,54 @@ from typing import Any
 from unittest import mock
 
 import torch
-import transfer_systems
 import whole_systems
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from whole_systems import Way
+from whole_systems import STEP, Way
 
+from fastpose.benchmark.cases import FORWARD
 from fastpose.nn import backbones
+from fastpose.nn.nonlocal_block import NonLocalBlock
 from fastpose.training import caption, caption_data, load_recipe, systems, transfer_data, transfer_training
 from fastpose.training.phases import Update
 
 WITHOUT_DROPOUT = ("model.dropout=0", "appearance.dropout=0", "pose.dropout=0")
+WITHOUT_VGG = ("loss.perceptual.weight=0",)
 WITH_CAPTIONS = ("data.name=sample", "text.encoder=sample", "start.needed=no", "loss.critic_steps=1")
 STEEP = ("loss.algorithm=wgan-gp", "loss.penalty=10", "model.init=scaled")  # so that the penalty is not 0
+ATTENTIVE = (*WITH_CAPTIONS, *STEEP, "model.self_attention=yes", "discriminator.self_attention=yes")
+SMALL = ("data.height=128", "data.width=128")
 
 
 @dataclass(frozen=True)
 class Size:
-    """A recipe with a batch smaller than the published one."""
+    """A recipe with a batch smaller than the published one; images of the published size for inference alone."""
 
     name: str
     operation: str
     recipe: str
     batch: int
     overrides: tuple[str, ...]
+    orders: tuple[str, ...] = (FORWARD, STEP)
 
 
 SIZES = (
-    Size("PoNA-3, B=1, 128x64", "system 001", "pona/market", 1, WITHOUT_DROPOUT),
-    Size("multi-scale, B=1, 128x128", "system 003", "multiscale/full", 1, ("data.height=128", "data.width=128")),
+    Size("PoNA-3, B=1, 256x176", "system 001", "pona/deepfashion", 1, WITHOUT_VGG, (FORWARD,)),
+    Size("PoNA-3, B=1, 128x64", "system 001", "pona/market", 1, WITHOUT_DROPOUT, (STEP,)),
+    Size("multi-scale, B=1, 256x256", "system 003", "multiscale/full", 1, WITHOUT_VGG, (FORWARD,)),
+    Size("multi-scale, B=1, 128x128", "system 003", "multiscale/full", 1, SMALL, (STEP,)),
     Size("WGAN-GP with captions, B=16", "system 004", "caption/wgan-lp", 16, (*WITH_CAPTIONS, *STEEP)),
+    Size("the same with self-attention, B=16 N=1024", "system 004", "caption/wgan-lp", 16, ATTENTIVE, (STEP,)),
 )
+
+
+def channels_last(size: Size, order: str) -> bool:
+    """Return whether ``fastpose predict`` or ``train`` keeps maps channels last on a CPU where nothing is said."""
+    kind = size.recipe.partition("/")[0]
+    if order == FORWARD:
+        return kind != "caption"  # its generator takes milliseconds
+    return "cpu" in getattr(systems.get(kind).trainer, "channels_last_on", ())
 
 
 class PlainUpdate(Update):
@@ -67,6 +84,33 @@ class PlainUpdate(Update):
 def looked_at_twice(critic: nn.Module, poses: Tensor, texts: Any) -> Callable[[Tensor | None], Tensor]:
     """Return what scores poses with one text or another, each time from the beginning."""
     return lambda text: critic(poses) if text is None else critic(poses, text)
+
+
+class UsualBlock(nn.Module):
+    """The attention of `NonLocalBlock` with its map stored, by plain PyTorch."""
+
+    def __init__(self, learned: NonLocalBlock) -> None:
+        super().__init__()
+        self.learned = learned
+
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        learned, guide = self.learned, x if guide is None else guide
+        query, key, value = (
+            tensor.flatten(2) for tensor in (learned.query(guide), learned.key(guide), learned.value(x))
+        )
+        weights = torch.softmax(query.mT @ key, dim=-1)  # (B, N, N)
+        out = learned.gamma * (value @ weights.mT).unflatten(2, x.shape[2:]) + x
+        return out if learned.beta is None else out + learned.beta * x
+
+
+def usual(network: nn.Module) -> nn.Module:
+    """Return a copy of a network with every attention written the usual way."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, NonLocalBlock):
+                setattr(module, name, UsualBlock(child))
+    return network
 
 
 @dataclass(frozen=True)
@@ -139,7 +183,7 @@ class Counter(TorchDispatchMode):
 def flop(size: Size, order: str) -> float:
     """Return the floating-point operations of the usual way's convolutions and matrix products that somebody needs."""
     trained = build(size, "cpu", Way(usual=True))
-    if order != whole_systems.STEP:
+    if order != STEP:
         call = trained.call(order)
     else:
         applied = Update(trained.trainer.networks, trained.trainer.optimizers, main="generator")
@@ -164,7 +208,7 @@ def _config(size: Size) -> Any:
 
 def _write_the_usual_way(trainer: Any) -> None:
     for name, network in trainer.networks.items():
-        trainer.networks[name] = transfer_systems.usual(network)
+        trainer.networks[name] = usual(network)
         group = trainer.optimizers[name].param_groups[0]
         parameters = trainer.networks[name].parameters()
         trainer.optimizers[name] = torch.optim.Adam(parameters, lr=group["lr"], betas=group["betas"])

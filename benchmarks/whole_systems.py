@@ -1,23 +1,24 @@
 """What the benchmarks of whole systems share: the ways in which the same networks run, and the memory of each.
 
-``python benchmarks/whole_systems.py MODULE DEVICE PROVIDER SIZE ORDER`` prints the extra memory of a system's call as
-JSON. A system's module has ``OPERATION``, ``SIZES`` (each with a ``name``) and ``build(size, device, way)``, which
+``python benchmarks/whole_systems.py MODULE DEVICE SIZE ORDER`` prints the extra memory of the ways of a system as JSON.
+A system's module has ``OPERATION``, ``SIZES`` (each with a ``name``) and ``build(size, device, way)``, which
 returns a `Trained`.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import json
 import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from fastpose import models
 from fastpose.benchmark import machine, memory
 from fastpose.benchmark.cases import FORWARD, Work
 from fastpose.benchmark.orders import NotSupported
-from fastpose.benchmark.results_file import REFERENCE
+from fastpose.benchmark.results_file import COPY, FIRST, LAST, REFERENCE
+from fastpose.benchmark.timing import TURNS, first
 
 STEP = "training step"
+SLOW = 5.0  # seconds of a call, from which on all ways take two turns, one in each direction
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,24 @@ class Way:
         return "bfloat16" if self.bf16 else "float32"
 
 
-PLAIN, LAST = "fastpose channels first", "fastpose channels last"
-WAYS = {
-    FORWARD: {
-        REFERENCE: Way(usual=True),
-        "reference folded": Way(usual=True, folded=True),
-        PLAIN: Way(),
-        LAST: Way(channels_last=True),
-        "fastpose": Way(copied=True),
-        "fastpose bf16": Way(copied=True, bf16=True),
-    },
-    STEP: {
-        REFERENCE: Way(usual=True),
-        PLAIN: Way(),
-        "fastpose": Way(channels_last=True),
-        "fastpose bf16": Way(channels_last=True, bf16=True),
-    },
-}
-"""The providers of each order; the usual way leaves the maps channels first."""
+def ways(system: Any, size: Any, device: str, order: str) -> dict[str, Way]:
+    """Return the providers of an order; "fastpose" is what training, eval and predict take where nothing else is asked.
+
+    That is channels last on a CPU, where a system's ``channels_last(size, order)`` does not deny it. The usual way
+    has channels first.
+    """
+    says = getattr(system, "channels_last", None)
+    last = device == "cpu" and (says is None or says(size, order))
+    own = {"fastpose": Way(channels_last=last), FIRST if last else LAST: Way(channels_last=not last)}
+    if order == STEP:
+        return {REFERENCE: Way(usual=True), **own, "fastpose bf16": Way(channels_last=last, bf16=True)}
+    copies = {COPY: Way(copied=True), "fastpose bf16": Way(copied=True, bf16=True)}
+    return {REFERENCE: Way(usual=True), "reference folded": Way(usual=True, folded=True), **own, **copies}
+
+
+def orders_of(size: Any) -> tuple[str, ...]:
+    """Return what is measured of a size: inference, a step, or both."""
+    return getattr(size, "orders", (FORWARD, STEP))
 
 
 def limit(order: str, way: Way) -> float:
@@ -114,17 +117,18 @@ class Trained(ABC):
 
     def call(self, order: str) -> Callable[[], Any]:
         """Return what is timed under the name of an order, "forward" or "training step"."""
-        return torch.no_grad()(partial(self.infer, self.prepared())) if order == FORWARD else self._training()
+        return torch.no_grad()(partial(self.infer, self.prepared)) if order == FORWARD else self._training()
 
     def numbers(self, order: str) -> tuple[Tensor, ...]:
         """Return what the ways must agree in: the maps of an inference, the losses of a step."""
         if order != FORWARD:
             return self._training()()
         with torch.no_grad():
-            return self.maps(self.prepared())
+            return self.maps(self.prepared)
 
+    @cached_property
     def prepared(self) -> nn.Module:
-        """Return the network that infers."""
+        """The network that infers."""
         network = self.networks[0].eval()
         if self.way.copied:
             return models.for_inference(network, dtype=getattr(torch, self.way.dtype))
@@ -180,17 +184,30 @@ def folded(network: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     return network
 
 
-def difference(system: Any, size: Any, device: str, order: str, provider: str) -> float:
-    """Return the largest difference from the usual way, each number as a share of the largest beside it."""
-    usual, own = (system.build(size, device, WAYS[order][name]).numbers(order) for name in (REFERENCE, provider))
-    return max(
-        float((first - second).abs().max() / first.abs().max()) for first, second in zip(usual, own, strict=True)
-    )
+def differences(made: Mapping[str, Trained], order: str) -> dict[str, float]:
+    """Return each way's largest difference from the usual one, each number as a share of the largest beside it."""
+    usual: Sequence[Tensor] = ()
+    found = {}
+    for name, trained in made.items():  # the usual way is the first
+        own = trained.numbers(order)
+        usual = usual or own
+        found[name] = _apart(usual, own)
+    return found
+
+
+def _apart(usual: Sequence[Tensor], own: Sequence[Tensor]) -> float:
+    pairs = zip(usual, own, strict=True)
+    return max(float((first - second).abs().max() / first.abs().max()) for first, second in pairs)
+
+
+def build(system: Any, size: Any, device: str, order: str) -> dict[str, Trained]:
+    """Return all ways of a system, alive at once: they take turns when they are timed."""
+    return {name: system.build(size, device, way) for name, way in ways(system, size, device, order).items()}
 
 
 def flop(system: Any, size: Any, order: str) -> float:
     """Return the floating-point operations of the usual way's convolutions and matrix products."""
-    trained = system.build(size, "meta", WAYS[order][REFERENCE])  # shapes without numbers
+    trained = system.build(size, "meta", Way(usual=True))  # shapes without numbers
     with FlopCounterMode(display=False) as counter:
         trained.call(order)()
     return float(counter.get_total_flops())
@@ -204,57 +221,72 @@ def labels(system: Any, size: Any, device: str, order: str, provider: str) -> di
 
 
 def time(
-    system: Any, size: Any, device: str, order: str, provider: str, *, timed: Any, limits: Any, work: float
-) -> dict[str, Any]:
-    """Return the record of a call's time, after a check that it gives what the usual way gives."""
-    way = WAYS[order][provider]
-    apart = difference(system, size, device, order, provider)
-    if not apart <= limit(order, way):
-        raise AssertionError(f"{provider}: {apart:.2g} apart from the usual way, more than {limit(order, way):g}")
-    floor = limits.floor(device, way.dtype, Work(work))
-    measured = timed(system.build(size, device, way).call(order))
-    return labels(system, size, device, order, provider) | measured | {"floor_s": floor, "difference": apart}
+    system: Any, size: Any, device: str, order: str, *, both_orders: Any, limits: Any, work: float
+) -> list[dict[str, Any]]:
+    """Return the records of the ways of an order, timed in turns after a check that they give the same."""
+    made = build(system, size, device, order)
+    apart = differences(made, order)
+    for name, trained in made.items():
+        if not apart[name] <= limit(order, trained.way):
+            allowed = limit(order, trained.way)
+            raise AssertionError(f"{name}: {apart[name]:.2g} apart from the usual way, more than {allowed:g}")
+    calls = {name: trained.call(order) for name, trained in made.items()}
+    known = {name: first(call) for name, call in calls.items()}
+    measured = both_orders(calls, known=known, turns=TURNS if max(known.values()) < SLOW else 2)
+    return [
+        labels(system, size, device, order, name)
+        | measured[name]
+        | {"floor_s": limits.floor(device, trained.way.dtype, Work(work)), "difference": apart[name]}
+        for name, trained in made.items()
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
 
 
-def in_subprocess(system: Any, size: Any, device: str, order: str, provider: str) -> dict[str, Any]:
-    """Return a record of the extra memory of a call, with ``extra_bytes`` or the ``reason`` for which there is none.
+def in_subprocess(system: Any, size: Any, device: str, order: str) -> list[dict[str, Any]]:
+    """Return records of the extra memory of each way, with ``extra_bytes`` or the ``reason`` for which there is none.
 
     It is what a call takes at its peak beyond what stays: weights, gradients, optimizer, batch; see `memory`.
     """
-    command = [sys.executable, __file__, system.__name__, device, provider, size.name, order]
+    command = [sys.executable, __file__, system.__name__, device, size.name, order]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536",  # freed blocks go back at once, so that the peak is of what is alive
         "PYTHONPATH": str(Path(fastpose.__file__).parents[1]),
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"memory of {provider} on {device}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"memory of {system.__name__}, {size.name}, {order} on {device}: {done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 
-def measure_memory(system: Any, size: Any, device: str, order: str, provider: str) -> dict[str, Any]:
-    """Return the record, measured in this process."""
+def measure_memory(system: Any, size: Any, device: str, order: str) -> list[dict[str, Any]]:
+    """Return the records, measured in this process; no way is made before the one before it is gone."""
     torch.set_num_threads(machine.threads())
-    named = labels(system, size, device, order, provider)
-    call = system.build(size, device, WAYS[order][provider]).call(order)
+    records = []
+    for provider, way in ways(system, size, device, order).items():
+        named = labels(system, size, device, order, provider)
+        records.append(named | _extra(system.build(size, device, way).call(order), device))
+        gc.collect()
+    return records
+
+
+def _extra(call: Callable[[], Any], device: str) -> dict[str, Any]:
     call()  # gradients, optimizer, libraries, threads and arranged weights take their memory
     try:
         before = memory.restart(device)
     except NotSupported as reason:
-        return {**named, "reason": str(reason)}
+        return {"reason": str(reason)}
     call()
-    return {**named, "extra_bytes": max(memory.peak(device) - before, 0)}
+    return {"extra_bytes": max(memory.peak(device) - before, 0)}
 
 
 def main(arguments: list[str], show: Callable[[str], object] = print) -> None:
-    """Print the record as JSON."""
-    module, device, provider, name, order = arguments
+    """Print the records as JSON."""
+    module, device, name, order = arguments
     system: Any = importlib.import_module(module)
     size = next(size for size in system.SIZES if size.name == name)
-    show(json.dumps(measure_memory(system, size, device, order, provider)))
+    show(json.dumps(measure_memory(system, size, device, order)))
 
 
 if __name__ == "__main__":

@@ -27,26 +27,15 @@ from fastpose.benchmark import (
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 REASON = "the tests run without the benchmarks of the checkout"
-# DEL baselines
-caption_systems = pytest.importorskip("caption_systems", reason=REASON)
-# DEL cases
 compare = pytest.importorskip("compare", reason=REASON)
 compile_ahead = pytest.importorskip("compile_ahead", reason=REASON)
 data_path = pytest.importorskip("data_path", reason=REASON)
-# DEL cuda_timing
 gpu_report = pytest.importorskip("gpu_report", reason=REASON)
-# DEL host_cost
-# DEL limits
-# DEL machine
-# DEL memory
-# DEL orders
 readme_table = pytest.importorskip("readme_table", reason=REASON)
 pose3d_systems = pytest.importorskip("pose3d_systems", reason=REASON)
-# DEL results_file
-# DEL summary
 systems = pytest.importorskip("systems", reason=REASON)
 trained_systems = pytest.importorskip("trained_systems", reason=REASON)
-transfer_systems = pytest.importorskip("transfer_systems", reason=REASON)
+two_sample = pytest.importorskip("two_sample", reason=REASON)
 whole_systems = pytest.importorskip("whole_systems", reason=REASON)
 
 SMALL = [
@@ -321,26 +310,47 @@ TINY_SYSTEMS = [
 ]
 
 
+def check_that_ways_agree(system, size, order):
+    made = whole_systems.build(system, size, "cpu", order)
+    for provider, apart in whole_systems.differences(made, order).items():
+        assert apart <= whole_systems.limit(order, made[provider].way), provider
+
+
 @pytest.mark.parametrize(("system", "size"), TINY_SYSTEMS)
-@pytest.mark.parametrize("order", whole_systems.WAYS)
+@pytest.mark.parametrize("order", ["forward", "training step"])
 def test_the_ways_of_a_system_give_the_same(system, size, order):
-    for provider, way in whole_systems.WAYS[order].items():
-        difference = whole_systems.difference(system, size, "cpu", order, provider)
-        assert difference <= whole_systems.limit(order, way)
+    check_that_ways_agree(system, size, order)
 
 
 @pytest.mark.parametrize(("system", "size"), TINY_SYSTEMS)
-def test_the_timed_calls_of_a_system(system, size):
-    for order in whole_systems.WAYS:
-        assert system.build(size, "cpu", whole_systems.Way()).call(order)() is not None
+def test_the_work_of_a_system(system, size):
     assert whole_systems.flop(system, size, "training step") > 2 * whole_systems.flop(system, size, "forward") > 0
+
+
+def test_the_ways_of_a_system_take_turns():
+    calls = []
+
+    def both_orders(named, known, turns):
+        calls.append([call() is not None and known[name] > 0 and turns % 2 == 0 for name, call in named.items()])
+        return {name: {"median_s": 1.0} for name in named}
+
+    limits = SimpleNamespace(floor=lambda *_: 0.5)
+    job = (*TINY_SYSTEMS[0], "cpu", "forward")
+    records = whole_systems.time(*job, both_orders=both_orders, limits=limits, work=1.0)
+    assert calls == [[True] * len(records)]
+    assert (
+        {"reference", "fastpose", "fastpose bf16"}
+        < {record["provider"] for record in records}
+        < {"reference folded", *results_file.OURS, "reference"}
+    )
+    assert all(record["difference"] <= 0.1 for record in records)
 
 
 def test_folding_leaves_no_batch_norm_after_a_convolution():
     counts = []
-    for provider in (results_file.REFERENCE, "reference folded"):
-        way = whole_systems.WAYS["forward"][provider]
-        network = pose3d_systems.build(TINY_SYSTEMS[1][1], "cpu", way).prepared()
+    for folded in (False, True):
+        way = whole_systems.Way(usual=True, folded=folded)
+        network = pose3d_systems.build(TINY_SYSTEMS[1][1], "cpu", way).prepared
         counts.append(sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()))
     assert counts[1] < counts[0] / 2
 
@@ -348,52 +358,46 @@ def test_folding_leaves_no_batch_norm_after_a_convolution():
 def test_the_memory_of_a_system_is_measured_in_a_process_of_its_own(monkeypatch):
     commands = []
     monkeypatch.setattr(whole_systems.subprocess, "run", lambda command, **_: commands.append(command) or DONE)
-    job = (*TINY_SYSTEMS[0], "cpu", "forward", "fastpose")
+    job = (*TINY_SYSTEMS[0], "cpu", "training step")
     assert whole_systems.in_subprocess(*job) == {}
-    assert commands[0][2:] == ["systems", "cpu", "fastpose", "tiny", "forward"]
-    record = whole_systems.measure_memory(*job)
-    assert record.get("extra_bytes", 0) >= 0
-    assert record["operation"] == "system 000"
+    assert commands[0][2:] == ["systems", "cpu", "tiny", "training step"]
+    for record in whole_systems.measure_memory(*job):
+        assert record.get("extra_bytes", 0) >= 0
+        assert record["operation"] == "system 000"
+
+
+def test_what_we_take_by_default_is_named_fastpose():
+    """Channels last on a CPU, but in the training of pose transfer and the inference of poses from captions."""
+    for size in trained_systems.SIZES:
+        for order in whole_systems.orders_of(size):
+            ways = whole_systems.ways(trained_systems, size, "cpu", order)
+            assert ways["fastpose"].channels_last == ((order == "forward") != (size.operation == "system 004"))
+            assert not whole_systems.ways(trained_systems, size, "cuda", order)["fastpose"].channels_last
+    assert whole_systems.ways(systems, systems.SIZES[0], "cpu", "training step")["fastpose"].channels_last
 
 
 def test_the_ways_of_a_trainer_give_the_same():
     tiny = ("loss.algorithm=wgan-gp", "loss.critic_steps=1", "model.init=scaled", "discriminator.self_attention=yes")
     size = trained_systems.Size("tiny", "system 004", "caption/tiny", 2, tiny)
-    for order, ways in whole_systems.WAYS.items():
-        for provider, way in ways.items():
-            difference = whole_systems.difference(trained_systems, size, "cpu", order, provider)
-            assert difference <= whole_systems.limit(order, way)
+    for order in whole_systems.orders_of(size):
+        check_that_ways_agree(trained_systems, size, order)
     assert trained_systems.flop(size, "training step") > 5 * trained_systems.flop(size, "forward") > 0
     assert whole_systems.labels(trained_systems, size, "cpu", "forward", "fastpose")["operation"] == "system 004"
 
 
-@pytest.mark.parametrize("recipe", ["pona/tiny", "multiscale/tiny"])
-def test_a_plain_step_of_pose_transfer_has_the_trainers_losses(recipe):
-    size = trained_systems.Size("tiny", "system", recipe, 2, ())
-    assert whole_systems.difference(trained_systems, size, "cpu", "training step", "fastpose channels first") <= 1e-4
-
-
-@pytest.mark.parametrize("update", caption_systems.UPDATES)
-@pytest.mark.parametrize("attention", [False, True])
-def test_the_ways_of_system_004_give_the_same(update, attention):
-    size = caption_systems.Size("tiny", 2, attention, (8,) * 4, (8,) * 4)
-    assert caption_systems.difference(size, "cpu", "fastpose", update) <= caption_systems.LIMIT
+@pytest.mark.parametrize(
+    ("recipe", "overrides"), [("pona/tiny", trained_systems.WITHOUT_DROPOUT), ("multiscale/tiny", ())]
+)
+def test_the_ways_of_pose_transfer_give_the_same(recipe, overrides):
+    size = trained_systems.Size("tiny", "system", recipe, 2, overrides)
+    for order in whole_systems.orders_of(size):
+        check_that_ways_agree(trained_systems, size, order)
 
 
 def test_two_sample_tests_find_the_same():
-    real, fake = caption_systems.poses(60, "cpu")
-    usual, ours = caption_systems.usual_accuracy(real, fake), caption_systems.our_accuracy(real, fake)
-    assert usual == pytest.approx(ours, abs=caption_systems.TOLERANCE)
-
-
-@pytest.mark.parametrize("network", ["pona.generator.tiny", "multiscale.generator.tiny"])
-def test_generators_written_the_usual_way_draw_the_same(network):
-    built = transfer_systems.build(transfer_systems.Size("tiny", "system", network, 2, (64, 32)), "cpu")
-    assert built.usual.std() > 0.3  # of images that are all grey every way is right
-    for provider, limit in transfer_systems.SHARES.items():
-        largest, share = built.difference(built.call(provider)())
-        assert 0 < share <= limit
-        assert largest <= transfer_systems.LIMIT or provider in transfer_systems.BFLOAT16
+    real, fake = two_sample.poses(60, "cpu")
+    usual, ours = two_sample.usual_accuracy(real, fake), two_sample.our_accuracy(real, fake)
+    assert usual == pytest.approx(ours, abs=two_sample.TOLERANCE)
 
 
 # ------------------------------------------------------------------------------------------------ limits and ratios

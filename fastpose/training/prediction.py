@@ -193,7 +193,7 @@ def open_weights(
 
 
 def for_images(network: nn.Module, config: Any, precision: str = "fp32") -> nn.Module:
-    """Return a network that sees poses on its device: channels last on a CPU, in "bf16" a copy for inference."""
+    """Return a network that sees or draws on its device: channels last on a CPU, in "bf16" a copy for inference."""
     import torch
 
     from fastpose import models
@@ -211,10 +211,8 @@ def open_transfer(recipe: str | None, weights: str | Path, overrides: Sequence[s
 
     Overrides reach what the training did not fix: the section ``run``, and the colours of the maps given now.
     """
-    from fastpose.training import distributed
-
     system, config, network = open_weights(recipe, weights, overrides, only=_DRAWING)
-    return systems.transfer(system, network.to(distributed.choose_device(config.run.device)), config)
+    return systems.transfer(system, for_images(network, config), config)
 
 
 def find_photos(inputs: Sequence[str | Path]) -> list[Path]:
