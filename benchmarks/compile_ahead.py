@@ -30,7 +30,7 @@ def run(index: int, device: str = "cuda") -> str:
             if (way, order) in case.left_out:
                 continue
             try:
-                with orders.precision(case):
+                with orders.conditions(case):
                     orders.prepare(orders.Job(case, device, order, way))()
             except Exception as error:  # it will be met again, and recorded, when it is to be timed
                 said.append(f"{way}, {order}: {str(error).partition(chr(10))[0][:200]}")

@@ -49,6 +49,7 @@ SMALL = [
     cases.mse_loss((2, 3, 9, 7), 1.0),
     cases.mse_loss((2, 4, 3, 9, 7), 1.0),
     *(cases.decode((2, 3, 24, 20), method) for method in ("argmax", "quarter", "dark", "softargmax")),
+    *(cases.decode_on_one_core((2, 3, 24, 20), method) for method in ("quarter", "dark")),
     cases.flip_average((2, 17, 6, 4)),
     cases.descriptor(3, 5),
     cases.descriptor(3, 5, 2),
@@ -191,9 +192,22 @@ def test_any_error_of_a_rival_on_a_gpu_is_a_refusal_and_of_ours_is_none():
 def test_precision_of_a_case_is_set_and_set_back():
     case = cases.attention_on_gpu(1, 16, 16, 4, precision="high")
     before = torch.get_float32_matmul_precision()
-    with orders.precision(case):
+    with orders.conditions(case):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_threads_of_a_case_are_set_and_set_back(monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(limits, "bandwidth", lambda *_: 1e9)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    asked = limits.Limits()
+    asked._threads = 5  # as if the process had more
+    with orders.conditions(cases.decode_on_one_core((1, 1, 4, 4), "dark")):
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+        asked.memory("cpu", "read", 1e6)
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+    assert [record["name"] for record in asked.records] == ["read 1 MiB, threads: 1"]
 
 
 def test_maps_that_do_not_fit_are_not_tried(monkeypatch):

@@ -10,7 +10,7 @@
 namespace fastpose {
 
 void prefer_huge_pages(void* data, size_t bytes) {
-    if (bytes < huge_pages_from) return;
+    if (bytes < static_cast<size_t>(huge_pages_from)) return;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     const uintptr_t address = reinterpret_cast<uintptr_t>(data);

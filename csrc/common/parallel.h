@@ -3,10 +3,13 @@
 // keep its own copy of these functions too.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+
+#include "common/huge_pages.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -19,21 +22,31 @@ namespace fastpose {
 namespace {
 
 // Calls body(item, worker) for every item; workers are numbered from 0. An item's result must not depend on its
-// worker, so that the schedule cannot change the answer. The body must not throw.
+// worker, so that the schedule cannot change the answer. The body must not throw. A worker takes `run` neighbours at
+// once.
 template <class Body>
-void parallel_for(int threads, int64_t items, const Body& body) {
+void parallel_for(int threads, int64_t items, const Body& body, int64_t run = 1) {
 #ifdef _OPENMP
     if (threads > 1 && items > 1) {
 #pragma omp parallel num_threads(threads)
         {
             const int worker = omp_get_thread_num();
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, run)
             for (int64_t item = 0; item < items; ++item) body(item, worker);
         }
         return;
     }
 #endif
     for (int64_t item = 0; item < items; ++item) body(item, 0);
+}
+
+// How many neighbouring items a worker should take at once when items in turn write a fresh result of that many bytes.
+// Two threads that are the first to write to one huge page clear it both, so each takes at least a page where there are
+// enough, but not more than an eighth of its share, which would leave others idle at the end.
+inline int64_t run_of_pages(int threads, int64_t items, int64_t bytes) {
+    if (threads < 2 || bytes < huge_pages_from) return 1;
+    const int64_t runs = threads * std::clamp<int64_t>(bytes / huge_page / threads, 1, 8);
+    return std::max<int64_t>(1, (items + runs - 1) / runs);
 }
 
 // While it lives, results of this thread below the smallest normal number are zero. The tails of bells and softmaxes

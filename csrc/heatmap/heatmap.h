@@ -205,17 +205,34 @@ struct DecodeKernels {
     void (*flip_average)(const FlipAverage&, Place);
 };
 
-// The kernels of one instruction set, defined in heatmap_cpu.cpp and decode_cpu.cpp, compiled once for each.
-FASTPOSE_EACH_LEVEL(template <class T> Kernels<T, int> kernels();
-                    template <class T> DecodeKernels<T, int> decode_kernels();)
+// Defined in render_cpu.cpp, loss_cpu.cpp, decode_cpu.cpp, softargmax_cpu.cpp and flip_cpu.cpp, which are compiled once
+// per instruction set.
+FASTPOSE_EACH_LEVEL(template <class T> void render(const Render<T>&, int threads);
+                    template <class T> void render_backward(const RenderBackward<T>&, int threads);
+                    template <class T> void render_double_backward(const RenderDoubleBackward<T>&, int threads);
+                    template <class T> void loss(const Loss<T>&, int threads);
+                    template <class T> void loss_backward(const LossBackward<T>&, int threads);
+                    template <class T> void loss_double_backward(const LossDoubleBackward<T>&, int threads);
+                    template <class T> void decode(const Decode<T>&, int threads);
+                    template <class T> void softargmax(const SoftArgmax<T>&, int threads);
+                    template <class T> void softargmax_backward(const SoftArgmaxBackward<T>&, int threads);
+                    template <class T> void softargmax_double_backward(const SoftArgmaxDoubleBackward<T>&, int threads);
+                    template <class T> void flip_average(const FlipAverage&, int threads);)
 
 template <class T>
 Kernels<T, int> kernels(CpuLevel level) {
-    return FASTPOSE_AT_LEVEL(level, kernels<T>());
+    return {FASTPOSE_AT_LEVEL(level, render<T>),
+            FASTPOSE_AT_LEVEL(level, render_backward<T>),
+            FASTPOSE_AT_LEVEL(level, render_double_backward<T>),
+            FASTPOSE_AT_LEVEL(level, loss<T>),
+            FASTPOSE_AT_LEVEL(level, loss_backward<T>),
+            FASTPOSE_AT_LEVEL(level, loss_double_backward<T>)};
 }
 template <class T>
 DecodeKernels<T, int> decode_kernels(CpuLevel level) {
-    return FASTPOSE_AT_LEVEL(level, decode_kernels<T>());
+    return {FASTPOSE_AT_LEVEL(level, decode<T>), FASTPOSE_AT_LEVEL(level, softargmax<T>),
+            FASTPOSE_AT_LEVEL(level, softargmax_backward<T>), FASTPOSE_AT_LEVEL(level, softargmax_double_backward<T>),
+            FASTPOSE_AT_LEVEL(level, flip_average<T>)};
 }
 
 // Defined in heatmap_cuda.cu and decode_cuda.cu.

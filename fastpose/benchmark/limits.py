@@ -84,8 +84,12 @@ class Limits:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self._known: dict[tuple[str, str], float] = {}
+        self._threads = torch.get_num_threads()
 
     def _once(self, device: str, name: str, unit: str, measure: Callable[[], float]) -> float:
+        threads = torch.get_num_threads()
+        if device == "cpu" and threads != self._threads:  # a case has others than the process
+            name = f"{name}, threads: {threads}"
         if (device, name) not in self._known:
             self._known[device, name] = value = measure()
             self.records.append({"device": device, "name": name, "unit": unit, "value": value / 1e9})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -174,14 +174,34 @@ def reasons(job: Job | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def precision(case: Case) -> Iterator[None]:
-    """Multiply float32 matrices as the case says."""
+def conditions(case: Case) -> Iterator[None]:
+    """Multiply float32 matrices as the case says, on as many threads as it says."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(case.precision)
     try:
-        yield
+        with _threads(case.threads) if case.threads else nullcontext():
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let PyTorch, and OpenCV where it is installed, have so many threads."""
+    try:
+        import cv2
+    except ImportError:
+        libraries = [(torch.get_num_threads, torch.set_num_threads)]
+    else:
+        libraries = [(torch.get_num_threads, torch.set_num_threads), (cv2.getNumThreads, cv2.setNumThreads)]
+    before = [(write, read()) for read, write in libraries]
+    for write, _ in before:
+        write(count)
+    try:
+        yield
+    finally:
+        for write, old in before:
+            write(old)
 
 
 def _check_room(job: Job) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastpose.benchmark import cuda_timing, machine, results_file
 from fastpose.benchmark.limits import Limits
-from fastpose.benchmark.orders import Job, NotSupported, precision, prepare, reasons
+from fastpose.benchmark.orders import Job, NotSupported, conditions, prepare, reasons
 from fastpose.benchmark.timing import SECONDS, TURNS, Call, first, in_both_orders
 
 # What changes the numbers from outside; the recorded command begins with those that are set.
@@ -52,9 +52,9 @@ class Run:
 
     def timed(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         """Time jobs that are to be compared, in both orders; what cannot be measured is recorded with its reason."""
-        with precision(jobs[0].case):
+        with conditions(jobs[0].case):
             found = self._seconds(jobs)
-        return [{**job.labels, **seconds, "floor_s": self._floor(job)} for job, seconds in found]
+            return [{**job.labels, **seconds, "floor_s": self._floor(job)} for job, seconds in found]
 
     def skip(self, job: Job, reason: object) -> None:
         """Record why a job was not measured."""

@@ -16,8 +16,10 @@ from fastpose.benchmark.baselines._attention import (
 from fastpose.benchmark.baselines._compiled import Compiled
 from fastpose.benchmark.baselines._geometry import descriptor_broadcast
 from fastpose.benchmark.baselines._heatmap import (
+    CODECS,
     DECODERS,
     decode_argmax,
+    decode_as_codecs,
     decode_dark_opencv,
     decode_quarter,
     decode_softargmax,
@@ -30,6 +32,7 @@ from fastpose.benchmark.baselines._heatmap import (
 )
 
 __all__ = [
+    "CODECS",
     "DECODERS",
     "FLASH_CHANNELS",
     "ON_HOST",
@@ -44,6 +47,7 @@ __all__ = [
     "attention_sdpa",
     "attention_sdpa_by",
     "decode_argmax",
+    "decode_as_codecs",
     "decode_dark_opencv",
     "decode_quarter",
     "decode_softargmax",

@@ -30,7 +30,15 @@ from fastpose.benchmark.cases._case import (
 )
 from fastpose.benchmark.cases._geometry import GEOMETRY, descriptor
 from fastpose.benchmark.cases._gpu import GPU, GPU_ATTENTION, attention_on_gpu, mse_loss_on_gpu, on_gpu, render_on_gpu
-from fastpose.benchmark.cases._heatmap import HEATMAP, decode, depth_maps, flip_average, mse_loss, render
+from fastpose.benchmark.cases._heatmap import (
+    HEATMAP,
+    decode,
+    decode_on_one_core,
+    depth_maps,
+    flip_average,
+    mse_loss,
+    render,
+)
 
 __all__ = [
     "ALSO",
@@ -58,6 +66,7 @@ __all__ = [
     "attention_work",
     "channels_last",
     "decode",
+    "decode_on_one_core",
     "depth_maps",
     "descriptor",
     "flip_average",

@@ -43,6 +43,7 @@ class Case:
         device: "any", or the only kind of device for which the case is meant.
         precision: of float32 matrix products, as in ``torch.set_float32_matmul_precision``.
         map_bytes: of one N x N map of attention; 0 elsewhere.
+        threads: of PyTorch and OpenCV; 0 leaves the process' own.
     """
 
     operation: str
@@ -59,6 +60,7 @@ class Case:
     device: str = "any"
     precision: str = "highest"
     map_bytes: float = 0.0
+    threads: int = 0
 
 
 def random(*shapes: tuple[int, ...], scale: float = 1.0, dtype: str = "float32") -> Callable[[str], Tensors]:

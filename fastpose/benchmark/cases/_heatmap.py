@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -103,6 +104,13 @@ def decode(shape: tuple[int, int, int, int], method: str) -> Case:
     )
 
 
+def decode_on_one_core(shape: tuple[int, int, int, int], method: str) -> Case:
+    """Return a case of decode_heatmaps on one thread, beside MMPose's codec of that method, which has no more."""
+    case = decode(shape, method)
+    others = {**case.others, "mmpose codec": baselines.CODECS[method]}
+    return replace(case, size=f"{case.size}, one core", others=others, threads=1, device="cpu")
+
+
 def flip_average(shape: tuple[int, int, int, int]) -> Case:
     """Return a case of flip_average."""
     full = planes_bytes(*shape)
@@ -128,10 +136,12 @@ HEATMAP = (
     render((128, 17, 64, 64), 2.0, out=True),
     render((128, 17, 64, 64), 2.0, profile="msra", out=True),
     render((6, 16, 64, 64), 1.0),  # a batch of system 000
-    render((8, 18, 256, 256), 6.0, out=True),  # pose maps of systems 001 and 003
+    render((8, 18, 256, 256), 6.0),  # pose maps of systems 001 and 003
+    render((8, 18, 256, 256), 6.0, out=True),
     depth_maps((32, 16, 64, 64), 1.0),  # system 002
     mse_loss((32, 4, 16, 64, 64), 1.0),  # four stacks of system 000
     mse_loss((128, 17, 64, 64), 2.0),
     *(decode((128, 17, 64, 64), method) for method in ("argmax", "quarter", "dark", "softargmax")),
+    *(decode_on_one_core((128, 17, 64, 64), method) for method in ("quarter", "dark")),
     flip_average((128, 17, 64, 64)),
 )

@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-defs=False
-"""The fused squared error and its two derivatives in Triton: what csrc/heatmap/heatmap_cpu.cpp computes, float32
+"""The fused squared error and its two derivatives in Triton: what csrc/heatmap/loss_cpu.cpp computes, float32
 arithmetic.
 
 A program per joint (b, k) walks over the stacks, so that every sum has one writer and a fixed order; the total is the

@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-defs=False
-"""Rendering of joints and its two derivatives in Triton, as csrc/heatmap/heatmap_cpu.cpp computes them in float32.
+"""Rendering of joints and its two derivatives in Triton, as csrc/heatmap/render_cpu.cpp computes them in float32.
 
 ``heatmap_render`` has a program per plane and strip of columns, the derivatives one per plane, so that every sum has
 one writer and a fixed order. Planes may have any strides. The last argument of the functions is the other kernel sets'

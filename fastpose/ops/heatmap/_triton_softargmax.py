@@ -1,5 +1,5 @@
 # mypy: disallow-untyped-defs=False
-"""Soft-argmax with two derivatives, and the flip average, in Triton, as csrc/heatmap/decode_cpu.cpp computes them.
+"""Soft-argmax with two derivatives, and the flip average, in Triton, as the files of csrc/heatmap do.
 
 Planes are float32, bfloat16 or float16, arithmetic is float32. A program owns a plane and walks over it in row-major
 order (the flip average and the first derivative of soft-argmax, which sum nothing, split large planes), so every result
