@@ -8,6 +8,7 @@ training process is done there before a batch counts: normalising, and rendering
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,10 +102,12 @@ class DataPath:
             ready(batch)
 
     def first_batch(self) -> float:
-        """Return the seconds until the first batch of a new loader, the start of its workers among them."""
+        """Return the seconds until the first batch of fresh workers, their start among them, and end them."""
         start = time.perf_counter()
         next(iter(self.loader))
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.loader.close()
+        return seconds
 
     def pss(self) -> list[int]:
         """Return each worker's share of memory in bytes, pages that processes share divided among them."""
@@ -135,8 +138,13 @@ def closed(paths: dict[str, DataPath]) -> Iterator[dict[str, DataPath]]:
         yield paths
     finally:
         for path in paths.values():
-            if path.loader._loader._iterator is not None:
-                path.loader._drop_pool(path.loader._loader._iterator)
+            path.loader.close()
+
+
+def first_batches(paths: dict[str, DataPath]) -> dict[str, float]:
+    """Return each way's seconds to a first batch while no other has workers: the mean of a turn in each direction."""
+    turns = [{way: paths[way].first_batch() for way in order} for order in (list(paths), list(reversed(paths)))]
+    return {way: statistics.mean(turn[way] for turn in turns) for way in paths}
 
 
 def left_over(batch: dict[str, Tensor]) -> Callable[[], object]:
@@ -149,7 +157,7 @@ def records(
 ) -> list[dict[str, Any]]:
     """Return what is recorded of every way with a number of workers."""
     with closed({way: build(persons, way, workers, cache) for way in WAYS}) as paths:
-        first = {way: path.first_batch() for way, path in paths.items()}
+        first = first_batches(paths)
         seconds = both_orders({way: path.epoch for way, path in paths.items()})
         memory = {way: path.pss() for way, path in paths.items()}
         main = both_orders({way: left_over(next(iter(path.loader))) for way, path in paths.items()})

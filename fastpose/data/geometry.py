@@ -98,7 +98,7 @@ def _faster_by_four(photo: np.ndarray, size: tuple[int, int]) -> bool:
     OpenCV's faster loop, unless the photo is so large that copying it takes longer.
     """
     pixels = photo.shape[0] * photo.shape[1]
-    return photo.ndim == 3 and photo.dtype == np.uint8 and 0 < pixels <= 4 * size[0] * size[1]
+    return photo.shape[2:] == (3,) and photo.dtype == np.uint8 and 0 < pixels <= 4 * size[0] * size[1]
 
 
 def cut(

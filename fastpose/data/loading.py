@@ -161,17 +161,17 @@ class Loader:
                 died = worker_death(error, self.workers)
                 if died is None:
                     raise
-                self._drop_pool(batches)
+                self.close()
                 raise died from error
             if isinstance(batch, _Failure):
-                self._drop_pool(batches)
+                self.close()
                 raise batch.kind(batch.text)
             yield batch
 
-    def _drop_pool(self, batches: Any) -> None:
-        """End the workers after an error; the next iteration starts fresh ones."""
-        self._loader._iterator = None
-        getattr(batches, "_shutdown_workers", lambda: None)()
+    def close(self) -> None:
+        """End the workers; a later iteration starts fresh ones."""
+        pool, self._loader._iterator = self._loader._iterator, None
+        getattr(pool, "_shutdown_workers", lambda: None)()
 
 
 def _without_signal(batches: Any) -> None:

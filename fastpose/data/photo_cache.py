@@ -56,18 +56,17 @@ class _Plan:
 class PhotoCache:
     """Photographs of a source's persons by the person's index; ``open_cache`` makes one.
 
-    A photograph that could not be read when the cache was made, or whose stored pixels are damaged, comes from its own
-    file: with the same pixels, or the same error.
+    A photograph that could not be read when the cache was made, or one with a page that was never written, comes from
+    its own file: with the same pixels, or the same error. The file is mapped from the start and handed on to forked
+    workers, so it may be deleted while it is in use.
     """
 
     def __init__(self, path: Path, source: Any, plan: _Plan, key: str, pixel_limit: int):
-        content = _read_index(path, key, len(plan.persons))
-        self.path, self.source, self.plan, self.pixel_limit = path, source, plan, pixel_limit
-        self._sizes = np.array(content["sizes"], np.int64).reshape(-1, 2)
-        self._sums = np.array(content["sums"], np.uint64)
+        self.path, self.source, self.plan, self.key, self.pixel_limit = path, source, plan, key, pixel_limit
+        self._sizes, self._sums = _read_index(path, key, len(plan.persons))
         self._offsets = _offsets(self._sizes)
         self._checked = np.zeros(len(self._sizes), bool)
-        self._pixels: np.ndarray | None = None
+        self._pixels: np.ndarray | None = self._mapped()
         self._told = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,25 +83,42 @@ class PhotoCache:
             return _decode(self.source, index, ratio, self.pixel_limit), ratio
         return stored, ratio
 
+    def _mapped(self) -> np.ndarray:
+        """Return the bytes of the file, uint8 (N,) read-only; ValueError or OSError when it is not whole."""
+        pixels = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        if len(pixels) != self._offsets[-1] or pixels[:_BLOCK].tobytes() != _header(self.key):
+            raise ValueError("is cut or foreign")
+        return pixels
+
     def _stored(self, number: int) -> np.ndarray | None:
         height, width = self._sizes[number].tolist()
         if not height:
             return None
-        if self._pixels is None:
-            self._pixels = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        pixels = self._pixels if self._pixels is not None else self._mapped_again()
+        if pixels is None:
+            return None
         first, last = self._offsets[number : number + 2].tolist()
-        block = self._pixels[first:last]
+        block = pixels[first:last]
         if not self._checked[number] and _sum(block) != self._sums[number]:
             self._sizes[number] = 0
-            self._say_damaged()
+            self._tell("is damaged; delete it, and the next run makes it anew")
             return None
         self._checked[number] = True
         return block[: height * width * 3].reshape(height, width, 3)
 
-    def _say_damaged(self) -> None:
+    def _mapped_again(self) -> np.ndarray | None:
+        """Map the file in a process that was spawned; without it, every photograph comes from its own file."""
+        try:
+            self._pixels = self._mapped()
+        except (ValueError, OSError) as error:
+            self._sizes[:] = 0
+            self._tell(f"{getattr(error, 'strerror', None) or error}; photographs are decoded from their own files")
+        return self._pixels
+
+    def _tell(self, text: str) -> None:
         if not self._told:
             self._told = True
-            _log.warning("cache %s: is damaged; delete it, and the next run makes it anew", self.path)
+            _log.warning("cache %s: %s", self.path, text)
 
 
 def open_cache(
@@ -176,17 +192,16 @@ def _key(persons: Sequence[Person], plan: _Plan, pixel_limit: int) -> str:
     return text.hexdigest()[:16]
 
 
-def _read_index(path: Path, key: str, count: int) -> dict[str, Any]:
-    """Return the index of a cache; ValueError or OSError when it is not there, cut or of something else."""
+def _read_index(path: Path, key: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return sizes, int64 (P, 2), and sums, uint64 (P,); ValueError or OSError without an index of just these."""
     content = _files.read_json(path.with_suffix(".json"), "cache")
-    sizes, sums = content.get("sizes", ()), content.get("sums", ())
-    if content.get("key") != key or len(sizes) != count or len(sums) != count:
+    try:
+        sizes, sums = np.array(content.get("sizes"), np.int64), np.array(content.get("sums"), np.uint64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"cache {path}: its index is damaged ({error})") from None
+    if content.get("key") != key or sizes.size != 2 * count or sums.shape != (count,) or (sizes < 0).any():
         raise ValueError(f"cache {path}: is of other photographs")
-    with open(path, "rb") as stream:
-        whole = os.fstat(stream.fileno()).st_size == _offsets(np.array(sizes).reshape(-1, 2))[-1]
-        if not whole or stream.read(_BLOCK) != _header(key):
-            raise ValueError(f"cache {path}: is damaged")
-    return content
+    return sizes.reshape(count, 2), sums  # without photographs JSON has lost the 2
 
 
 def _header(key: str) -> bytes:
@@ -212,7 +227,8 @@ def _alone(path: Path) -> Iterator[None]:
         return
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _files.remove_leftovers(path)
+        for written in (path, path.with_suffix(".json")):
+            _files.remove_leftovers(written)
         yield
 
 
@@ -244,7 +260,7 @@ def _needed(source: Any, plan: _Plan) -> int:
     for index, ratio in zip(plan.persons.tolist(), plan.ratios.tolist(), strict=True):
         with suppress(ValueError, OSError):
             height, width = images.image_size(source.persons[index].image)
-            total += 3 * round(height * ratio) * round(width * ratio)
+            total += 3 * max(round(height * ratio), 1) * max(round(width * ratio), 1)
     return total
 
 
@@ -263,12 +279,15 @@ def _photographs(source: Any, plan: _Plan, pixel_limit: int) -> Iterator[np.ndar
 
 
 def _decode(source: Any, index: int, ratio: float, pixel_limit: int) -> np.ndarray:
-    """Return the photograph of a person, averaged down by ``ratio`` along both sides alike."""
+    """Return the photograph of a person, averaged down by ``ratio`` along both sides alike, to a pixel at least."""
     import cv2
 
     photo = read_photo(source, index, pixel_limit=pixel_limit)
-    if ratio == 1.0 or min(photo.shape[:2]) * ratio < 1:
+    if ratio == 1.0:
         return photo
+    if min(photo.shape[:2]) * ratio < 1:  # a strip of few pixels, of which no side may become 0
+        size = [max(round(side * ratio), 1) for side in photo.shape[1::-1]]
+        return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
     return cv2.resize(photo, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
 
 

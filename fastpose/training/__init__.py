@@ -88,7 +88,8 @@ def evaluate(
         recipe: whose weights, data and test they are.
         weights: a .safetensors file that a training run wrote.
         overrides: ``key=value`` texts over the configuration the weights were trained with, such as ``data.root=...``
-            or ``test.scales=0.8,0.9,1,1.1,1.2,1.3``.
+            or ``test.scales=0.8,0.9,1,1.1,1.2,1.3``. The training's cache of photographs counts only where
+            ``data.cache=...`` names one again.
         precision: "bf16" computes with two to three digits, in less time; for systems that find key points.
         out: also write ``results.jsonl`` into this folder.
 
@@ -103,7 +104,7 @@ def evaluate(
     _checks.choice("precision", precision, PRECISIONS)
     if out is not None:
         check_folder(out)
-    system, config, network = open_weights(recipe, weights, overrides)
+    system, config, network = open_weights(recipe, weights, [*_without_photo_cache(recipe), *overrides])
     if system.estimator is not None:
         network = for_images(network, config, precision)
     elif precision != "fp32":
@@ -115,6 +116,14 @@ def evaluate(
         Path(out).mkdir(parents=True, exist_ok=True)
         write_jsonl(Path(out) / "results.jsonl", results)
     return results
+
+
+def _without_photo_cache(recipe: str) -> list[str]:
+    """Return overrides against a cache that weights name: it is the training machine's, and one pass gains nothing."""
+    from fastpose.training.config import flatten_types
+
+    known = flatten_types(systems.get(load_recipe(recipe).system).config)
+    return ["data.cache=", "data.cache_shrink=no"] if "data.cache_shrink" in known else []
 
 
 def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recipe:

@@ -49,8 +49,9 @@ class DataConfig:
         missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
         on_error: an unreadable image is to "raise" or to be "skip"ped.
         cache: folder that keeps the decoded photographs, so that each is decoded once; empty keeps none.
-        cache_shrink: with ``cache``, keep photographs no larger than the closest crop needs: less disk and memory, and
-            pixels that differ a little from those without; for crop "exact".
+        cache_shrink: with ``cache``, keep photographs for training no larger than the closest crop needs: less disk and
+            memory, and pixels that differ a little from those without; for crop "exact". Those that metrics are
+            computed on stay whole.
     """
 
     name: str = "lsp"
@@ -123,16 +124,21 @@ def train_dataset(config: DataConfig, seed: int) -> KeypointDataset | MixedDatas
         sources.append(_source(config, name, root, _DEFAULTS[name][0], holdout))
     _check_skeletons(sources)
     check_disjoint(sources, [validation], "data.split, data.validation_split or data.extra")
-    parts = [_dataset(one, config, seed, config.augmentation, stream) for stream, one in enumerate(sources)]
+    parts = [
+        _dataset(one, config, seed, config.augmentation, stream=stream, shrink=config.cache_shrink)
+        for stream, one in enumerate(sources)
+    ]
     return parts[0] if len(parts) == 1 else MixedDataset(parts)
 
 
 def validation_dataset(config: DataConfig, seed: int) -> KeypointDataset:
-    """Return the validation samples, not augmented."""
+    """Return the validation samples, not augmented, of whole photographs: a metric does not depend on a cache."""
     return _dataset(source(config, "validation"), config, seed, "none")
 
 
-def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str, stream: int = 0) -> KeypointDataset:
+def _dataset(
+    one: Source, config: DataConfig, seed: int, augmentation: str, *, stream: int = 0, shrink: bool = False
+) -> KeypointDataset:
     side = config.image_size
     return KeypointDataset(
         one,
@@ -144,7 +150,7 @@ def _dataset(one: Source, config: DataConfig, seed: int, augmentation: str, stre
         stream=stream,
         on_error=config.on_error,
         cache=config.cache or None,
-        shrink=config.cache_shrink,
+        shrink=shrink,
     )
 
 

@@ -103,6 +103,14 @@ def test_colours_are_resampled_one_by_one(fill, size):
     assert np.array_equal(geometry.warp(photo, matrix, size, fill=fill), np.stack(planes, axis=2))
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_maps_of_other_channels_are_resampled_too(channels):
+    planes = np.random.default_rng(0).integers(0, 256, (8, 9, channels), dtype=np.uint8)
+    matrix = exact_matrix(np.array([4.0, 3.0]), 7.0, 25.0, (16, 16))
+    expected = [geometry.warp(np.ascontiguousarray(plane), matrix, (16, 16)) for plane in np.moveaxis(planes, 2, 0)]
+    assert np.array_equal(geometry.warp(planes, matrix, (16, 16)).reshape(16, 16, channels), np.stack(expected, axis=2))
+
+
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (3, -2), (-4, 5), (40, 0), (0, -99)])
 def test_whole_pixels_are_copied_bit_by_bit(right, down):
     photo = np.random.default_rng(0).integers(0, 255, (20, 16, 3), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from itertools import chain
@@ -128,6 +129,18 @@ def test_an_abandoned_epoch_does_not_disturb_the_next():
     next(iter(loader))
     loader.set_epoch(1)
     assert _indices(loader) == _indices(create_loader(Numbers(40), 2, shuffle=True, seed=1, epoch=1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_closed_loader_has_no_workers_and_begins_anew(workers):
+    loader = create_loader(Numbers(8), 2, shuffle=False, workers=workers)
+    before = len(multiprocessing.active_children())
+    next(iter(loader))
+    assert len(multiprocessing.active_children()) == before + workers
+    for _ in range(2):  # the second time there is nothing to end
+        loader.close()
+        assert len(multiprocessing.active_children()) == before
+    assert _indices(loader) == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_loading_leaves_the_global_random_state_alone():

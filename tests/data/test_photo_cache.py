@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -54,6 +55,27 @@ def test_a_spawned_process_maps_the_file_itself(tiny_source, tmp_path):
     assert _same(pickle.loads(sent)[0], first)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_may_be_deleted_while_it_is_used(tiny_source, tmp_path, workers, monkeypatch):
+    kept = KeypointDataset(tiny_source, image_size=(32, 32), cache=tmp_path / "kept", on_error="skip")
+    plain = create_loader(KeypointDataset(tiny_source, image_size=(32, 32)), 7, shuffle=False)
+    expected = next(iter(plain))
+    shutil.rmtree(tmp_path / "kept")
+    monkeypatch.setattr(photo_cache, "_decode", None)
+    assert _same(next(iter(create_loader(kept, 7, shuffle=False, workers=workers))), expected)
+
+
+def test_a_spawned_process_without_the_file_decodes_and_says_so(tiny_source, tmp_path, caplog):
+    sent = pickle.dumps(KeypointDataset(tiny_source, cache=tmp_path / "kept"))
+    (pixels,) = _files(tmp_path / "kept", ".pixels")
+    pixels.unlink()
+    kept, plain = pickle.loads(sent), KeypointDataset(tiny_source)
+    with caplog.at_level(logging.WARNING, "fastpose.data"):
+        assert all(_same(kept[index], plain[index]) for index in (0, 5))
+    why = "No such file or directory; photographs are decoded from their own files"
+    assert caplog.messages[1:] == [f"cache {pixels}: {why}"]
+
+
 def test_a_photograph_is_stored_once_and_decoded_once(crowd, tmp_path, monkeypatch):
     KeypointDataset(crowd, cache=tmp_path / "kept")
     (pixels,) = _files(tmp_path / "kept", ".pixels")
@@ -80,6 +102,15 @@ def test_shrinking_stops_where_it_saves_little(tiny_source, tmp_path):
     assert (kept._cache.plan.ratios == 1).all()
 
 
+@pytest.mark.parametrize(("size", "shrunk"), [((60, 3), (9, 1)), ((3, 60), (1, 9)), ((60, 20), (9, 3))])
+def test_a_strip_is_shrunk_to_a_pixel_at_least(tiny_source, photo, tmp_path, size, shrunk):
+    tiny_source.persons = [replace(tiny_source.persons[0], image=photo("strip.png", size))]
+    cache = photo_cache.open_cache(tmp_path / "kept", tiny_source, shrink_to=70 * 0.15)
+    pixels, ratio = cache.read(0)
+    assert pixels.shape == (*shrunk, 3)
+    assert np.isclose(ratio, 0.15)
+
+
 def test_a_photograph_that_changed_is_decoded_again(tiny_source, tmp_path):
     KeypointDataset(tiny_source, cache=tmp_path / "kept")
     shutil.copy(tiny_source.persons[1].image, tiny_source.persons[0].image)
@@ -88,7 +119,19 @@ def test_a_photograph_that_changed_is_decoded_again(tiny_source, tmp_path):
     assert len(_files(tmp_path / "kept", ".pixels")) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "foreign", "no index", "broken index", "index of others"])
+INDICES = {
+    "broken index": lambda index: "{",
+    "index of others": lambda index: json.dumps(index | {"key": "0"}),
+    "index of fewer": lambda index: json.dumps(index | {"sizes": [], "sums": []}),
+    "negative sums": lambda index: json.dumps(index | {"sums": [-1] * 7}),
+    "sums of nothing": lambda index: json.dumps(index | {"sums": [None] * 7}),
+    "sizes as a number": lambda index: json.dumps(index | {"sizes": 5}),
+    "sizes as words": lambda index: json.dumps(index | {"sizes": [["a", "b"]] * 7}),
+    "negative sizes": lambda index: json.dumps(index | {"sizes": [[-60, -80]] * 7}),
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "empty", "no index", *INDICES])
 def test_a_damaged_cache_is_made_anew(tiny_source, tmp_path, damage):
     KeypointDataset(tiny_source, cache=tmp_path / "kept")
     (pixels,), (index,) = _files(tmp_path / "kept", ".pixels"), _files(tmp_path / "kept", ".json")
@@ -97,10 +140,12 @@ def test_a_damaged_cache_is_made_anew(tiny_source, tmp_path, damage):
         pixels.write_bytes(whole[:-64])
     elif damage == "foreign":
         pixels.write_bytes(b"x" * len(whole))
+    elif damage == "empty":
+        pixels.write_bytes(b"")
     elif damage == "no index":
         index.unlink()
     else:
-        index.write_text("{" if damage == "broken index" else '{"key": "0", "sizes": [], "sums": []}')
+        index.write_text(INDICES[damage](json.loads(index.read_text())))
     assert _same(KeypointDataset(tiny_source, cache=tmp_path / "kept")[4], KeypointDataset(tiny_source)[4])
     assert pixels.read_bytes() == whole
 
@@ -141,11 +186,12 @@ def test_processes_that_begin_together_decode_each_photograph_once(tiny_source, 
 def test_what_a_killed_process_left_is_removed(tiny_source, tmp_path):
     KeypointDataset(tiny_source, cache=tmp_path / "kept")
     (pixels,), (index,) = _files(tmp_path / "kept", ".pixels"), _files(tmp_path / "kept", ".json")
-    left = photo_cache._files._beside(pixels).with_suffix("").with_suffix(".1.tmp")
-    left.touch()
+    left = [photo_cache._files._beside(path).with_suffix("").with_suffix(".1.tmp") for path in (pixels, index)]
+    for path in left:
+        path.touch()
     index.unlink()
     KeypointDataset(tiny_source, cache=tmp_path / "kept")
-    assert not left.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_a_disk_without_room_is_one_sentence(tiny_source, tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ import torch
 
 from fastpose import data, models, training
 from fastpose.models.inference import Inference
+from fastpose.training import checkpoint, pose_data, sagan, systems
 from fastpose.training import config as configuration
-from fastpose.training import pose_data, sagan, systems
 from fastpose.training.pose_data import DataConfig
 from fastpose.training.prediction import for_images
 
@@ -223,6 +223,23 @@ def test_evaluate_repeats_the_last_evaluation(run: training.FitResult, tmp_path:
     results = training.evaluate("sagan/tiny", run.folder / "weights/last.safetensors", out=tmp_path / "eval")
     assert [(result.name, result.value) for result in results] == [(r.name, r.value) for r in run.results]
     assert json.loads((tmp_path / "eval/results.jsonl").read_text())["name"] == results[0].name
+
+
+def test_evaluate_makes_no_cache_unless_told_and_never_shrinks(run: training.FitResult, tmp_path: Path) -> None:
+    state, about = checkpoint.load_weights(run.folder / "weights/last.safetensors")
+    (tmp_path / "file").touch()  # stands for a folder of another machine
+    about["config"]["data"] |= {"cache": str(tmp_path / "file/kept"), "cache_shrink": True}
+    weights = tmp_path / "last.safetensors"
+    checkpoint.save_weights(weights, state, {key: about[key] for key in ("recipe", "system", "config", "step")})
+    told = [f"data.cache={tmp_path / 'kept'}", "data.cache_shrink=yes"]
+    for overrides in ([], told):
+        results = training.evaluate("sagan/tiny", weights, overrides)
+        assert [result.value for result in results] == [result.value for result in run.results]
+        assert (tmp_path / "kept").exists() == (overrides == told)
+    (pixels,) = (tmp_path / "kept").glob("*.pixels")
+    source = pose_data.source(config_of("tiny").data, "validation")
+    sizes = {person.image: cv2.imread(str(person.image)).size for person in source.persons}
+    assert pixels.stat().st_size >= sum(sizes.values())
 
 
 def test_evaluate_in_sixteen_bits(run: training.FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
