@@ -100,23 +100,28 @@ def _of_heatmaps(operation: str, case: Callable[[int, int], Case], order: str) -
 
 
 def time(run: Run, growth: Growth, advance: Callable[[int], None] = lambda done: None) -> list[Record]:
-    """Time a growth on the CPU, add its curves to the run, and return them: one per way, and the machine's limit."""
+    """Time a growth on the CPU, add its curves to the run, and return them: one per way, and the machine's limit.
+
+    What is measured before an interruption is added as well.
+    """
     timings: dict[str, list[tuple[int, float]]] = {}
-    for value in growth.values:
-        jobs = [job for job in orders.jobs([growth.case(value)], kinds=("cpu",)) if job.order == growth.order]
-        for record in run.timed(jobs):
-            timings.setdefault(record["provider"], []).append((value, record["median_s"]))
-            if record["provider"] == "cpu":
-                timings.setdefault("limit", []).append((value, record["floor_s"]))
-        advance(1)
-    curves = [_curve(growth, provider, "seconds", points) for provider, points in timings.items()]
-    run.content["growth"] += curves
+    try:
+        for value in growth.values:
+            jobs = [job for job in orders.jobs([growth.case(value)], kinds=("cpu",)) if job.order == growth.order]
+            for record in run.timed(jobs):
+                timings.setdefault(record["provider"], []).append((value, record["median_s"]))
+                if record["provider"] == "cpu":
+                    timings.setdefault("limit", []).append((value, record["floor_s"]))
+            advance(1)
+    finally:
+        curves = [_curve(growth, provider, "seconds", points) for provider, points in timings.items()]
+        run.content["growth"] += curves
     return curves
 
 
 def attention_memory(run: Run, advance: Callable[[int], None] = lambda done: None) -> list[Record]:
     """Measure the extra memory of attention against its positions, each way in a process of its own."""
-    curves = []
+    before = len(run.content["growth"])
     sizes = [attention_size(positions) for positions in POSITIONS]
     for provider in MEMORY_WAYS:
         records = memory.in_subprocess("cpu", provider, *sizes, orders=FIRST)
@@ -128,10 +133,9 @@ def attention_memory(run: Run, advance: Callable[[int], None] = lambda done: Non
                 for positions, record in zip(POSITIONS, found, strict=True)
                 if record.get("extra_bytes", 0) > 0
             ]
-            curves += [_curve(growth, provider, "bytes", points)] if points else []
+            run.content["growth"] += [_curve(growth, provider, "bytes", points)] if points else []
         advance(1)
-    run.content["growth"] += curves
-    return curves
+    return run.content["growth"][before:]
 
 
 def _curve(growth: Growth, provider: str, quantity: str, points: Sequence[tuple[int, float]]) -> Record:

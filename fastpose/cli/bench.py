@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +16,8 @@ import typer
 from fastpose.cli import _print
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import torch
 
     from fastpose.benchmark.orders import Job
@@ -43,31 +49,77 @@ def bench(
 ) -> None:
     """Time the operations beside plain PyTorch and its best other way, and beside this machine's limits.
 
-    Tables are printed as they come; results.json, table.md and pictures go to a new folder, after Ctrl-C with what was
-    measured so far. With --tune, the tiles of attention's Triton kernels are timed instead and the fastest kept in a
-    table of the user's own.
+    Tables are printed as they come; results.json, table.md and pictures go to a new folder, after Ctrl-C or SIGTERM
+    with what was measured so far. With --tune, the tiles of attention's Triton kernels are timed instead and the
+    fastest kept in a table of the user's own.
     """
+    names = list(dict.fromkeys(ops or ()))
+    tuning = {"--size": size, "--dtype": dtype, "--atomics": atomics}
+    measuring = {" ".join(names): names, "--full": full, "--growth": growth, "--out": out}
     if tune:
+        _refuse(measuring, "of no use with --tune; leave it out")
         _tune(size, dtype, device, atomics)
         return
+    _refuse(tuning, "of tuning alone; add --tune, or leave it out")
+    if growth:
+        _refuse({"--full": full}, "of no use with --growth, which has sizes of its own; leave it out")
+    _measure(names, full, growth, device, out)
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Raise where an option stands beside another that has no use for it."""
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: {why}")
+
+
+def _measure(names: list[str], full: bool, growth: bool, device: str, out: Path | None) -> None:
+    """Measure, and write the folder whatever ends it."""
     from fastpose.benchmark import report, summary
     from fastpose.benchmark.run import Run, command
 
-    names, place = ops or [], _device(device)
+    place = _device(device)
     _check(names, growth, place)
-    folder = _new_folder(out)
+    _check_folder(out)
     options = ["--full"] * full + ["--growth"] * growth + (["--device", device] if device != "cpu" else [])
     run = Run(command(["fastpose", "bench", *names, *options]), turns=2 if growth else 4)
     typer.echo(summary.setting(run.content))
     for line in summary.busy(run.content):
         typer.echo(f"fastpose: {line}", err=True)
+    with _sigterm_unwinds():
+        try:
+            with _chosen(place):
+                if growth:
+                    _growth(run, names)
+                else:
+                    _tables(run, _groups(names, full, place.type))
+        finally:
+            _close(run, out, report.write)
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM, by which ``timeout`` and batch systems end a run, leave as Ctrl-C does: what is measured is kept."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # another one must not cut the files that are written now
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        if growth:
-            _growth(run, names)
-        else:
-            _tables(run, _groups(names, full, place.type))
+        yield
     finally:
-        _close(run, folder, report.write)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _chosen(place: torch.device) -> AbstractContextManager[object]:
+    """Return what makes a GPU the current one: tensors, events and limits go by that, not by an index."""
+    import torch
+
+    return torch.cuda.device(place) if place.type == "cuda" else nullcontext()
 
 
 def _tables(run: Run, groups: Sequence[Sequence[Job]]) -> None:
@@ -103,17 +155,16 @@ def _growth(run: Run, names: list[str]) -> None:
         typer.echo("\n".join(summary.growth(run.content["growth"][before:])))
 
 
-def _close(run: Run, folder: Path, write: Callable[[dict[str, Any], Path], list[Path]]) -> None:
-    """Write what was measured, if anything was, and say where; else leave no folder."""
+def _close(run: Run, out: Path | None, write: Callable[[dict[str, Any], Path], list[Path]]) -> None:
+    """Write what was measured, if anything was, and say where; else make no folder."""
     from fastpose.benchmark import summary
 
     content = run.finish()
     if not content["timings"] and not content["growth"]:
-        folder.rmdir()
         typer.echo("\n".join(summary.skipped(content["skipped"])))
         return
     typer.echo("\n".join((*summary.skipped(content["skipped"]), *summary.verdict(content["timings"]), "")))
-    for path in write(content, folder):
+    for path in write(content, _new_folder(out)):
         typer.echo(f"{ {'.json': 'results:', '.md': 'tables:'}.get(path.suffix, 'picture:'):<10}{path}")
 
 
@@ -125,10 +176,7 @@ def _groups(names: list[str], full: bool, kind: str) -> list[tuple[Job, ...]]:
         chosen = [case for case in cases.GPU if not names or case.operation in names]
         return [(job,) for job in orders.jobs(chosen, (kind,)) if full or not job.compiled]
     known = cases.published() if full else cases.quick()
-    chosen = [case for case in known if not names or case.operation in names]
-    there = {case.operation for case in chosen}
-    chosen += [cases.typical()[name] for name in names if name not in there]
-    return orders.groups(chosen, (kind,))
+    return orders.groups([case for case in known if not names or case.operation in names], (kind,))
 
 
 def _check(names: list[str], growth: bool, place: torch.device) -> None:
@@ -137,31 +185,36 @@ def _check(names: list[str], growth: bool, place: torch.device) -> None:
     from fastpose.benchmark.growth import attention, others
 
     known = {one.operation for one in (*attention(), *others())} if growth else set(cases.typical())
+    on_gpu = sorted({case.operation for case in cases.GPU})
     for name in names:
         if name not in known:
             raise ValueError(unknown("operation", name, sorted(known)))
+        if place.type == "cuda" and name not in on_gpu:
+            raise ValueError(f"{name}: expected an operation with cases for a GPU, which are {', '.join(on_gpu)}")
     if growth and place.type != "cpu":
         raise ValueError(f"--growth: expected --device cpu, got {place}: growth is measured on the CPU only")
 
 
+def _check_folder(out: Path | None) -> None:
+    """Refuse a folder that is there or cannot be made now, not after the measurements."""
+    if out is not None and os.path.lexists(out):
+        raise FileExistsError(f"{out}: exists; name another folder with -o, or remove it")
+    _new_folder(out).rmdir()  # a run that is killed leaves no empty one, which the next would have to refuse
+
+
 def _new_folder(out: Path | None) -> Path:
-    """Make the folder for the files; one that is there is never written into."""
+    """Make the folder for the files; one that is there, if only by now, is never written into."""
     from fastpose._files import claim_folder
 
-    if out is None:
-        DEFAULT.mkdir(parents=True, exist_ok=True)
-        return claim_folder(DEFAULT, "run")
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(f"{out}: exists; name another folder with -o, or remove it") from None
-    return out
+    parent, name = (DEFAULT, "run") if out is None else (out.parent, out.name)
+    parent.mkdir(parents=True, exist_ok=True)
+    return claim_folder(parent, name)
 
 
 def _tune(sizes: list[str] | None, dtypes: list[str] | None, device: str, atomics: bool) -> None:
     from fastpose.cli import _tune
 
-    place = _device(device if device.startswith("cuda") else "cuda")
+    place = _device("cuda" if device == "cpu" else device)  # the default, which is of the measurements
     _tune.tune(sizes or [SIZE], dtypes or ["bfloat16"], place, atomics=atomics)
 
 
@@ -171,7 +224,11 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device: expected cpu, cuda or cuda:1, got {name!r}") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device: expected cpu, cuda or cuda:1, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: cuda was asked for and no CUDA device is there (see fastpose doctor)")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device: expected one of the {torch.cuda.device_count()} GPUs from cuda:0, got {name}")
     return device

@@ -36,17 +36,25 @@ def test_every_growth_has_cases_with_its_order():
         assert list(one.values) == sorted(one.values)
 
 
+SMALL = growth.Growth(
+    "pairwise_descriptor", "batch", "4 joints", (1, 2, 4), lambda b: cases.descriptor(b, 4), cases.FORWARD
+)
+
+
 @pytest.fixture
-def run(monkeypatch) -> Run:
-    """A run with the growth of three tiny descriptors in it."""
+def empty(monkeypatch) -> Run:
+    """A run with nothing in it."""
     monkeypatch.setattr(orders, "backends", lambda case: ("reference", "cpu"))
     run = Run("fastpose bench --growth", seconds=0.0, turns=2)
     monkeypatch.setattr(run.limits, "floor", lambda *_, **__: 1e-9)
-    small = growth.Growth(
-        "pairwise_descriptor", "batch", "4 joints", (1, 2, 4), lambda b: cases.descriptor(b, 4), cases.FORWARD
-    )
-    growth.time(run, small)
     return run
+
+
+@pytest.fixture
+def run(empty) -> Run:
+    """A run with the growth of three tiny descriptors in it."""
+    growth.time(empty, SMALL)
+    return empty
 
 
 def test_curves_of_each_way_and_of_the_limit_are_recorded(run):
@@ -59,8 +67,25 @@ def test_curves_of_each_way_and_of_the_limit_are_recorded(run):
     assert "pairwise_descriptor" in "\n".join(summary.growth(content["growth"]))
 
 
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_curve_that_is_interrupted_keeps_its_points(empty, points):
+    left = iter(range(points - 1))
+
+    def interrupt(done):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        growth.time(empty, SMALL, interrupt)
+    content = empty.finish()
+    results_file.check(content)
+    assert {len(curve["points"]) for curve in content["growth"]} == {points}
+
+
 def test_growth_is_drawn(run, tmp_path):
-    path = measurements.plot_growth(run.content["growth"], tmp_path / "new" / "a.png", title="machine")
+    curves = run.content["growth"]
+    interrupted = {**curves[0], "size": "5 joints", "points": [[1, 2.0]], "slope": None}  # alone in its panel
+    path = measurements.plot_growth([*curves, interrupted], tmp_path / "new" / "a.png", title="machine")
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="curves: expected at least one"):
         measurements.plot_growth([], tmp_path / "b.png")

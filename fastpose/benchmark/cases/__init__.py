@@ -96,10 +96,13 @@ def typical() -> dict[str, Case]:
 
 
 def quick() -> tuple[Case, ...]:
-    """Return the cases of a first look: every operation but those that wrap another or are for pictures."""
+    """Return the cases of a first look: every operation, most at one size."""
     return (
         attention(*MAIN, note="(000)", orders=(*ORDERS, PENALTY), sdpa_twice=True),
+        attention_residual(2, 32, 256, (32, 32)),
+        attention_rows(1, 32, (64, 64)),
         render((128, 17, 64, 64), 2.0, out=True),
+        depth_maps((32, 16, 64, 64), 1.0),
         mse_loss((32, 4, 16, 64, 64), 1.0),
         *(decode((128, 17, 64, 64), method) for method in ("quarter", "dark")),
         flip_average((128, 17, 64, 64)),
