@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,11 @@ def plot_growth(curves: Sequence[Record], out_path: str | Path, *, title: str = 
     if not curves:
         raise ValueError("curves: expected at least one, got none")
     names = ("quantity", "operation", "order", "variable", "size")
-    panels = [list(members) for _, members in groupby(curves, key=lambda curve: tuple(map(curve.get, names)))]
+    panels: dict[tuple[Any, ...], list[Record]] = {}
+    for curve in curves:
+        panels.setdefault(tuple(map(curve.get, names)), []).append(curve)
     figure, axes = _plots.panels(len(panels), title)
-    for axis, members in zip(axes, panels, strict=True):
+    for axis, members in zip(axes, panels.values(), strict=True):
         _growth(axis, members)
     return _plots.save(figure, out_path)
 

@@ -82,11 +82,14 @@ def test_a_curve_that_is_interrupted_keeps_its_points(empty, points):
     assert {len(curve["points"]) for curve in content["growth"]} == {points}
 
 
-def test_growth_is_drawn(run, tmp_path):
+def test_growth_is_drawn(run, tmp_path, monkeypatch):
+    draw, drawn = measurements._growth, []
+    monkeypatch.setattr(measurements, "_growth", lambda axis, mine: (drawn.append(len(mine)), draw(axis, mine)))
     curves = run.content["growth"]
-    interrupted = {**curves[0], "size": "5 joints", "points": [[1, 2.0]], "slope": None}  # alone in its panel
-    path = measurements.plot_growth([*curves, interrupted], tmp_path / "new" / "a.png", title="machine")
+    interrupted = {**curves[0], "size": "5 joints", "points": [[1, 2.0]], "slope": None}
+    path = measurements.plot_growth([curves[0], interrupted, *curves[1:]], tmp_path / "new" / "a.png", title="machine")
     assert path.read_bytes().startswith(b"\x89PNG")
+    assert drawn == [len(curves), 1]
     with pytest.raises(ValueError, match="curves: expected at least one"):
         measurements.plot_growth([], tmp_path / "b.png")
 
