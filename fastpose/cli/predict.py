@@ -38,8 +38,7 @@ SaveKeypoints = Annotated[
     ),
 ]
 Precision = Annotated[
-    str | None,
-    typer.Option(metavar="fp32|bf16", help="Key points: fp32, or the quicker bf16."),
+    str, typer.Option(metavar="fp32|bf16", help="Of networks that find key points; bf16 is quicker, less exact.")
 ]
 Pose = Annotated[
     list[Path] | None,
@@ -74,7 +73,7 @@ def predict(
     weights: Weights = None,
     out: Out = Path("predictions"),
     save_keypoints: SaveKeypoints = None,
-    precision: Precision = None,
+    precision: Precision = "fp32",
     pose: Pose = None,
     keypoints: Keypoints = None,
     pose_weights: PoseWeights = None,
@@ -96,7 +95,8 @@ def predict(
     maps = {"source_map": source_map, "target_maps": target_map or ()}
     guides: dict[str, Any] = {"poses": pose or (), "keypoints": keypoints, "pose_weights": pose_weights, **maps}
     guides |= {"letters": letters, "font": font, "explain": explain}
-    seeing = {"save_keypoints": save_keypoints, "precision": precision}
+    other = None if precision == "fp32" else precision  # fp32 is what all weights compute in
+    seeing = {"save_keypoints": save_keypoints, "precision": other}
     seeing = {name: value for name, value in seeing.items() if value is not None}
     making = {"count": count, "seed": seed, "encoder": encoder, "interpolate": interpolate}
     making = {name: value for name, value in (making | {"spherical": spherical or None}).items() if value is not None}

@@ -78,7 +78,8 @@ class Job:
                 raise ValueError("run.sync_batch_norm: torch synchronises batch norm on CUDA only; switch it off")
             for name, network in networks.items():
                 networks[name] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        layout = torch.channels_last if self._channels_last() else torch.preserve_format
+        self.channels_last = self._channels_last()
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
         for network in networks.values():
             network.to(device=self.place.device, memory_format=layout)  # type: ignore[call-overload]
         distributed.broadcast_networks(networks.values(), self.place)
@@ -149,7 +150,8 @@ class Job:
         if not self.place.leader:
             return
         self.folder.write_config(self.recipe)
-        self.environment = self.folder.write_environment(str(self.place.device), self.place.size)
+        chosen = {"world_size": self.place.size, "channels_last": self.channels_last}
+        self.environment = self.folder.write_environment(str(self.place.device), chosen)
         self.logbook.resume(self.rows)
 
     def _epochs(self) -> str:

@@ -57,6 +57,17 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
+def lay_out_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give gradients the memory order of their parameters, as passes over both take the numbers as they lie.
+
+    autograd's own have it, and stay what they are.
+    """
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None and not _laid_alike(parameter, gradient):
+            parameter.grad = torch.empty_like(parameter, dtype=gradient.dtype).copy_(gradient)
+
+
 class RMSprop(torch.optim.RMSprop):
     """``torch.optim.RMSprop`` with its state and, but for rounding, its numbers, in one pass where that can be.
 

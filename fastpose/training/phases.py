@@ -20,6 +20,7 @@ from fastpose import _checks
 from fastpose.training import distributed
 from fastpose.training.distributed import World
 from fastpose.training.ema import Ema
+from fastpose.training.optimizers import lay_out_gradients
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -139,6 +140,7 @@ class Update:
         if name not in self._losses:
             raise ValueError(f"update {name!r}: step without a backward before it")
         loss = distributed.mean_gradients(parameters, self._losses.pop(name), self.place)
+        lay_out_gradients(parameters)
         scaler, optimizer = self._scalers[name], self._optimizers[name]
         scale = scaler.get_scale()
         scaler.unscale_(optimizer)

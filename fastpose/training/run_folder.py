@@ -117,9 +117,9 @@ class RunFolder:
         first = text.partition("\n")[0]
         return first.lstrip("# ").strip() if first.startswith("#") else "", content["config"]
 
-    def write_environment(self, device: str, world_size: int = 1) -> dict[str, Any]:
-        """Write and return ``environment.json``."""
-        content = environment(device) | {"world_size": world_size}
+    def write_environment(self, device: str, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Write and return ``environment.json``; ``chosen`` is what the run decided for this machine."""
+        content = environment(device) | chosen
         _files.publish_json(self.path / "environment.json", content)
         return content
 

@@ -102,6 +102,8 @@ def test_predict_needs_no_caption_where_noise_is_enough(run, free):
         (["a man", "--pose", "p.json"], "--pose: of no use to the weights"),
         (["a man", "--save-keypoints", "k.json"], "--save-keypoints: of no use to the weights"),
         (["a man", "--explain"], "--explain: of no use to the weights"),
+        (["a man", "--precision", "bf16"], "--precision: of no use to the weights"),
+        (["a man", "--precision", "fp32", "--count", "0"], "count: expected a whole number of 1 or more, got 0"),
         (["a man", "text.scale=3"], "text.scale: the training of"),
         (["a man", "run.devise=cpu"], "unknown key 'run.devise'"),
     ],

@@ -86,6 +86,8 @@ def test_explain_draws_what_happens_inside(run, drawing, person, tmp_path):
         (["--pose", "p.json", "--pose-weights", "none.safetensors"], "checkpoint none.safetensors: no such file"),
         (["--pose", "p.json", "--letters", "A"], "--letters: of no use to a generator guided by poses"),
         (["--pose", "p.json", "--save-keypoints", "x.json"], "--save-keypoints: the weights"),
+        (["--pose", "p.json", "--precision", "bf16"], "--precision: is of key points"),
+        (["--precision", "fp32"], "nothing says what to draw; name target poses with --pose"),
         (["--pose", "k.json", "--keypoints", "k.json", "model.blocks=3"], "model.blocks: the weights"),
         (["--pose", "k.json", "--keypoints", "k.json", "test.flop=3"], "unknown key 'test.flop'"),
         (["--pose", "broken.json", "--keypoints", "k.json"], "broken.json"),

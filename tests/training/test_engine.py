@@ -327,8 +327,9 @@ def test_the_memory_order_is_the_systems_unless_the_run_names_one(
     seen = []
     monkeypatch.setattr(toy_system.ToyTrainer, "channels_last_on", gaining, raising=False)
     monkeypatch.setattr(torch.nn.Module, "to", lambda *_, **given: seen.append(given["memory_format"]))
-    toy_system.train(tmp_path, "run.max_steps=1", f"run.channels_last={wanted}")
+    result = toy_system.train(tmp_path, "run.max_steps=1", f"run.channels_last={wanted}")
     assert set(seen) == {torch.channels_last if expected else torch.preserve_format}
+    assert json.loads((result.folder / "environment.json").read_text())["channels_last"] is expected
 
 
 def test_deterministic_is_switched_back(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Optimizers in one pass against those of torch."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from fastpose.training import distributed, optimizers
+from fastpose.training import distributed, optimizers, phases
 
 
 def networks():
@@ -70,6 +71,29 @@ def test_a_state_from_a_file_lies_as_its_parameters(kind):
     for network, optimizer in pairs:
         train(network, optimizer, 2)
     assert all(torch.equal(one, other) for one, other in zip(own.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", [optimizers.RMSprop, optimizers.adam])
+def test_an_update_takes_gradients_that_lie_otherwise(kind):
+    own, plain = networks()
+    mine, theirs = kind(own.parameters(), lr=0.1), kind(plain.parameters(), lr=0.1)
+    update = phases.Update({"own": own}, {"own": mine}, main="own")
+    for network, add in ((own, partial(update.backward, "own")), (plain, torch.Tensor.backward)):
+        add(network(torch.ones(2, 3, 9, 9)).square().mean())
+    own[0].weight.grad = own[0].weight.grad.to(memory_format=torch.channels_last)
+    assert own[0].weight.grad.stride() != own[0].weight.stride()
+    assert update.step("own")
+    theirs.step()
+    assert all(torch.equal(one, other) for one, other in zip(own.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_of_autograd_stay_what_they_are(layout):
+    network = networks()[0].to(memory_format=layout)
+    network(torch.ones(2, 3, 9, 9)).mean().backward()
+    before = [parameter.grad for parameter in network.parameters()]
+    optimizers.lay_out_gradients(network.parameters())
+    assert all(parameter.grad is same for parameter, same in zip(network.parameters(), before, strict=True))
 
 
 def test_means_over_processes_lie_as_their_parameters(monkeypatch):

@@ -254,6 +254,17 @@ def test_evaluate_in_sixteen_bits(run: training.FitResult, monkeypatch: pytest.M
         training.evaluate("sagan/tiny", weights, precision="fp64")
 
 
+def test_heatmaps_in_sixteen_bits_are_those_of_float32_but_for_their_digits(run: training.FitResult) -> None:
+    system, config, network = systems.load_network(run.folder / "weights/last.safetensors")
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    exact, found = (
+        systems.estimator(system, for_images(network, config, precision), config).heatmaps(images)
+        for precision in ("fp32", "bf16")
+    )
+    assert not torch.equal(found, exact)
+    assert (found - exact).norm() < 0.02 * exact.norm()
+
+
 def test_photographs_are_seen_channels_last(run: training.FitResult) -> None:
     _, config, network = systems.load_network(run.folder / "weights/last.safetensors")
     assert for_images(network, config) is network
