@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 
@@ -45,6 +46,12 @@ def positive(argument: str, value: float) -> None:
         raise ValueError(f"{argument}: expected a positive finite number, got {value}")
 
 
+def real(argument: str, value: float) -> None:
+    """Raise ``ValueError`` for an int beyond every float."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError(f"{argument}: expected a number that a float can hold, got one of {value.bit_length()} bits")
+
+
 def whole(argument: str, value: object, least: int) -> None:
     """Raise ``ValueError`` unless a value is a whole number of at least ``least`` that a seed can be."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**63:
@@ -59,9 +66,12 @@ def counts(**counts: int) -> None:
 
 
 def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:
-    """Raise unless ``value`` is a floating-point tensor of one of ``ranks``; ``shape`` names the expected layout."""
+    """Raise unless ``value`` is a dense floating-point tensor of one of ``ranks``; ``shape`` names its axes."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{argument}: expected a torch.Tensor {shape}, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested:
+        found = "a nested one" if value.is_nested else value.layout
+        raise TypeError(f"{argument}: expected a dense tensor {shape}, got {found}; make it one, as by to_dense()")
     if ranks is not None and value.dim() not in ranks:
         raise ValueError(f"{argument}: expected {shape}, got {tuple(value.shape)}")
     if value.dtype not in FLOATING:

@@ -192,8 +192,8 @@ py::object attend(Direct& call, py::handle query, py::handle key, py::handle val
     const TensorView maps[] = {call.tensor(query), call.tensor(key), call.tensor(value)};
     TensorView joined[] = {maps[0], maps[1], maps[2]};
     for (TensorView& view : joined) call.expect(join_positions(view));
-    call.expect(call.number(scale) == 1 && is_real(maps[0].dtype) && same_sizes(maps[1], maps[2], 2) &&
-                ask(TorchState::get().autocast).ptr() == Py_False);
+    call.expect(call.number(scale) == 1 && is_real(maps[0].dtype) && maps[2].dtype == maps[0].dtype &&
+                same_sizes(maps[1], maps[2], 2) && ask(TorchState::get().autocast).ptr() == Py_False);
     if (!call) return py::none();
     const OutLayout layout(maps[0], joined[2]);
     const Fresh out = empty(value, maps[2], maps[2].dtype, layout.rank, layout.size, layout.stride);

@@ -140,7 +140,7 @@ py::object direct_decode(py::handle heatmaps, const std::string& method, py::han
                          double max_step, double beta) {
     Direct call;
     const TensorView view = call.tensor(heatmaps);
-    call.expect(view.rank == 4);
+    call.expect(view.rank == 4 && is_element(view.dtype));
     if (!call) return py::none();
     const DType arithmetic = wide(view.dtype);
     const int64_t batch = view.size[0], joints = view.size[1];
@@ -179,7 +179,8 @@ std::vector<int64_t> partners(Direct& call, py::handle pairs, int64_t joints) {
 py::object direct_flip(py::handle heatmaps, py::handle flipped, py::handle pairs) {
     Direct call;
     const TensorView straight = call.tensor(heatmaps), mirrored = call.tensor(flipped);
-    call.expect(straight.rank == 4 && mirrored);
+    call.expect(straight.rank == 4 && mirrored && is_element(straight.dtype));
+    if (!call) return py::none();  // before its size is trusted
     const std::vector<int64_t> partner = partners(call, pairs, straight.size[1]);
     if (!call) return py::none();
     const Fresh out = empty_like(heatmaps);

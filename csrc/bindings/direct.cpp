@@ -45,7 +45,11 @@ TensorView Direct::tensor(py::handle given) {
     if (!usual_ || given.is_none()) return view;
     const TorchState& torch = TorchState::get();
     expect(is_memory(given) && !(is_true(given, torch.requires_grad) && ask(torch.grad_enabled).ptr() == Py_True));
-    if (usual_) read_view(given, view);
+    try {
+        if (usual_) read_view(given, view);
+    } catch (const py::error_already_set&) {  // sparse ones and others that have no strides or no one memory
+        usual_ = false;
+    }
     expect(view.device == Device::cpu);
     return view;
 }
@@ -60,7 +64,8 @@ double Direct::number(py::handle given) {
     expect(PyFloat_Check(given.ptr()) || PyLong_CheckExact(given.ptr()));
     if (!usual_) return 0;
     const double value = PyFloat_AsDouble(given.ptr());
-    if (PyErr_Occurred()) throw py::error_already_set();
+    expect(!PyErr_Occurred());  // an int beyond every float
+    PyErr_Clear();
     return value;
 }
 
@@ -120,8 +125,11 @@ Fresh empty_like(py::handle like) {
     return Fresh(owned(PyObject_CallOneArg(TorchState::get().empty_like, like.ptr())));
 }
 
-Scratch::Scratch(DType dtype, int64_t batch, int64_t joints)
-    : room_(new std::byte[static_cast<size_t>(batch * joints) * (dtype == DType::float64 ? 8 : 4)]) {
+Scratch::Scratch(DType dtype, int64_t batch, int64_t joints) {
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(batch, joints, &bytes) || __builtin_mul_overflow(bytes, bytes_of(dtype), &bytes))
+        throw std::invalid_argument("tensor: expected sizes that memory can hold");
+    room_.reset(new std::byte[static_cast<size_t>(bytes)]);
     view.present = true;
     view.data = room_.get();
     view.dtype = dtype;

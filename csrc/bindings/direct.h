@@ -81,6 +81,7 @@ TensorView with_axis(TensorView view, int axis, int64_t size);
 
 inline DType wide(DType element) { return element == DType::float64 ? DType::float64 : DType::float32; }
 inline bool is_real(DType dtype) { return dtype == DType::float32 || dtype == DType::float64; }
+inline bool is_element(DType dtype) { return is_real(dtype) || dtype == DType::bfloat16 || dtype == DType::float16; }
 inline int direct_threads() { return ask(TorchState::get().threads).cast<int>(); }
 
 // As a Python function: what a check refuses is for the long way to explain.

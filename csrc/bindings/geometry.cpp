@@ -88,7 +88,7 @@ void descriptor_bwd2(const TensorView& joints, const TensorView& grad_out, const
 py::object direct_descriptor(py::handle joints) {
     Direct call;
     const TensorView view = call.tensor(joints);
-    call.expect(view.rank == 3 && (view.size[2] == 2 || view.size[2] == 3));
+    call.expect(view.rank == 3 && (view.size[2] == 2 || view.size[2] == 3) && is_element(view.dtype));
     if (!call) return py::none();
     const Fresh out = empty(joints, view, view.dtype, {view.size[0], 2 * view.size[2], view.size[1], view.size[1]});
     descriptor_fwd<Cpu>(view, out.view, direct_threads());

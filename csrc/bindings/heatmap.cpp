@@ -210,8 +210,11 @@ struct DirectJoints {
     // One number for all joints, which lies here.
     void fill(Direct& call, py::handle given) {
         const double number = call.number(given);
-        call.expect(number > 0 && number <= std::numeric_limits<double>::max());
-        if (keypoints.dtype == DType::float64)
+        const bool wide = keypoints.dtype == DType::float64;
+        call.expect(number > 0 &&
+                    number <= (wide ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max()));
+        if (!call) return;
+        if (wide)
             number_.wide = number;
         else
             number_.narrow = static_cast<float>(number);
@@ -276,7 +279,8 @@ py::object direct_loss(py::handle prediction, py::handle keypoints, py::handle s
     Direct call;
     const TensorView planes = call.tensor(prediction);
     const DirectJoints joints(call, keypoints, sigma, visibility);
-    call.expect((planes.rank == 4 || planes.rank == 5) && wide(planes.dtype) == joints.keypoints.dtype);
+    call.expect((planes.rank == 4 || planes.rank == 5) && is_element(planes.dtype) &&
+                wide(planes.dtype) == joints.keypoints.dtype);
     if (!call) return py::none();
     const TensorView stacks = planes.rank == 5 ? planes : with_axis(planes, 1, 1);
     const TensorView weights = plane_weights(call, weight, stacks);

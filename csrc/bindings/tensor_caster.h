@@ -126,10 +126,19 @@ inline void read_attributes(py::handle tensor, const TorchNames& names, TensorVi
     if (PyErr_Occurred()) throw py::error_already_set();
 }
 
+// A storage that was freed, zeros that are known without one, a wrapper around another tensor: no kernel may touch
+// them.
+inline void check_memory(const TensorView& view) {
+    const bool elements = std::all_of(view.size, view.size + view.rank, [](int64_t size) { return size > 0; });
+    if (view.device != Device::other && view.data == nullptr && elements)
+        throw std::invalid_argument("tensor: expected one with memory, got one whose storage is empty");
+}
+
 inline void read_view(py::handle tensor, TensorView& view) {
     const TorchNames& names = TorchNames::get();
     if (!names.read || !names.plain(tensor) || !read_in_place(tensor, names.read, view))
         read_attributes(tensor, names, view);
+    check_memory(view);
 }
 
 }  // namespace fastpose::bindings

@@ -210,7 +210,7 @@ _reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-define
 
 def ordinary(inputs: Inputs) -> bool:
     """Whether these are tensors of no special kind and nothing in torch looks on: no compiler, mode or transform."""
-    return not torch.compiler.is_compiling() and _native.ordinary(*inputs)
+    return not torch.compiler.is_compiling() and inputs[0] is not None and _native.ordinary(*inputs)
 
 
 def _reasons_of_kind(inputs: Inputs) -> list[str]:

@@ -1,6 +1,7 @@
 """Whole calls in one step: taken for ordinary tensors without a gradient, with the same results, and for no others."""
 
 import functools
+import warnings
 
 import pytest
 import torch
@@ -27,6 +28,15 @@ def points(dtype=torch.float32) -> torch.Tensor:
 
 def numbers(*shape: int, dtype=torch.float32) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def quantized(*shape: int) -> torch.Tensor:
+    with warnings.catch_warnings(action="ignore"):  # torch means to remove them
+        return torch.quantize_per_tensor(torch.ones(shape), 0.1, 0, torch.qint8)
+
+
+def endless(*shape: int) -> torch.Tensor:
+    return torch.ones(1).expand(shape)
 
 
 def attention(maps, *, residual=False, size=(3, 5)):
@@ -257,9 +267,13 @@ def test_what_is_served_is_the_choice_of_the_cpu():
         (lambda: ops.pairwise_descriptor(torch.zeros(1, 3, 4)), "joints: expected .* D = 2 or 3, got"),
         (lambda: ops.pairwise_descriptor(torch.zeros(1, 3, 2).long()), "joints: expected float32, .* got torch.int64"),
         (lambda: ops.pairwise_descriptor(torch.zeros(1, 1, 1, 1, 1, 3, 2)), r"joints: expected \(B, P, D\), got"),
+        (lambda: ops.pairwise_descriptor(quantized(1, 3, 2)), "joints: expected float32, .* got torch.qint8"),
+        (lambda: ops.pairwise_descriptor(torch.zeros(1, 1, 2).long().expand(1, 2**20, 2)), "joints: expected float32"),
         (lambda: ops.pairwise_descriptor(None), "joints: expected a torch.Tensor"),
         (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), True), "sigma: expected a positive finite number"),
         (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), float("nan")), "sigma: expected a positive finite"),
+        (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), 1e300), "sigma: expected .* for torch.float32"),
+        (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), 10**400), "sigma: expected a positive finite number"),
         (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), torch.ones(2)), r"sigma: expected \(K,\) = \(3\)"),
         (lambda: ops.render_gaussian_heatmaps(points(), (9, 7), [1.0]), "sigma: expected a positive finite number"),
         (lambda: ops.render_depth_maps(points(), None, (9, 7), 1.0), "depth: expected a torch.Tensor"),
@@ -275,6 +289,15 @@ def test_what_is_served_is_the_choice_of_the_cpu():
             "weight: expected",
         ),
         (lambda: ops.decode_heatmaps(torch.ones(3, 4, 4)), "heatmaps: expected"),
+        (lambda: ops.decode_heatmaps(quantized(1, 3, 4, 4)), "heatmaps: expected float32"),
+        (lambda: ops.heatmap_mse_loss(quantized(1, 3, 4, 4), points(), 1.0), "prediction: expected float32"),
+        (lambda: ops.flip_average(quantized(1, 2, 4, 4), quantized(1, 2, 4, 4), PAIRS), "heatmaps: expected float32"),
+        (
+            lambda: ops.flip_average(endless(1, 2**45, 1), endless(1, 2**45, 1), ()),
+            r"heatmaps: expected \(B, K, H, W\)",
+        ),
+        (lambda: ops.nonlocal_attention(*attention(lambda x: x)[:2], quantized(2, 6, 2, 3)), "value: expected float32"),
+        (lambda: ops.nonlocal_attention(*attention(lambda x: x), scale=10**400), "scale: expected a number that"),
         (lambda: ops.decode_heatmaps(torch.ones(1, 3, 0, 4)), "heatmaps: expected planes of at least one pixel"),
         (lambda: ops.flip_average(torch.ones(1, 2, 4, 4), torch.ones(1, 3, 4, 4), PAIRS), "flipped: expected"),
         (lambda: ops.flip_average(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4, 4), ((0, 2),)), "pairs: expected joints"),
@@ -292,6 +315,13 @@ def test_what_is_served_is_the_choice_of_the_cpu():
 def test_mistakes_have_the_sentences_of_the_long_way(served, call, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         call()
+    assert served == [False]
+
+
+def test_sizes_that_memory_cannot_hold_are_left_to_the_long_way(served):
+    maps = endless(2**31, 1, 2**31), endless(2**31, 1, 0), endless(2**31, 0, 0)
+    with pytest.raises(RuntimeError, match=r"overflow|allocate|memory"):
+        ops.nonlocal_attention(*maps)
     assert served == [False]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastpose import _native
+from fastpose import _native, ops
 
 if _native.missing():
     pytest.skip(_native.missing(), allow_module_level=True)
@@ -51,6 +51,43 @@ def test_what_a_kernel_does_not_take_has_one_sentence_either_way(joints, sentenc
     for tensor in (joints, joints.as_subclass(Special)):
         with pytest.raises(ValueError, match=sentence):
             cpu.descriptor_fwd(tensor, torch.empty(1, 6, 4, 4), 1)
+
+
+def freed() -> torch.Tensor:
+    joints = torch.zeros(1, 4, 3)
+    joints.untyped_storage().resize_(0)
+    return joints
+
+
+MEMORYLESS = {
+    "freed": freed,
+    "zeros": lambda: torch._efficientzerotensor((1, 4, 3)),
+    "functional": lambda: torch._to_functional_tensor(torch.zeros(1, 4, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", MEMORYLESS)
+def test_a_tensor_without_memory_is_refused(kind):
+    joints = MEMORYLESS[kind]()
+    with pytest.raises(ValueError, match="tensor: expected one with memory"):
+        cpu.descriptor_fwd(joints, torch.empty(1, 6, 4, 4), 1)
+    with pytest.raises(ValueError, match="tensor: expected one with memory"):
+        ops.pairwise_descriptor(joints)
+
+
+NOT_DENSE = {
+    "torch.sparse_coo": lambda: torch.ones(1, 3, 2).to_sparse(),
+    "torch.sparse_csr": lambda: torch.ones(1, 3, 2).to_sparse_csr(),
+    "torch._mkldnn": lambda: torch.ones(1, 3, 2).to_mkldnn(),
+    "a nested one": lambda: torch.nested.nested_tensor([torch.ones(3, 2)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch: both kinds are young
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_an_operation_asks_for_dense_tensors(kind):
+    with pytest.raises(TypeError, match=f"joints: expected a dense tensor .* got {kind}"):
+        ops.pairwise_descriptor(NOT_DENSE[kind]())
 
 
 def test_a_sparse_tensor_is_refused():

@@ -80,7 +80,7 @@ def nonlocal_attention(
     if (direct := OPERATION.direct(backend, query, key, value, scale)) is not None:
         return direct
     query, key, value = autocast(query, key, value)
-    _check(query, key, value)
+    _check(query, key, value, scale)
     return _like(query, _attend(_flat(query, key, value), scale, backend))
 
 
@@ -106,7 +106,7 @@ def nonlocal_attention_residual(
     if (direct := RESIDUAL.direct(backend, query, key, value, residual, gamma, scale)) is not None:
         return direct
     query, key, value = autocast(query, key, value)
-    _check(query, key, value)
+    _check(query, key, value, scale)
     _check_residual(query, value, residual, gamma)
     flat = _flat(query, key, value)
     if backend == "triton" or (backend == "auto" and query.is_cuda):
@@ -162,7 +162,8 @@ def attention_rows(
     return rows.unflatten(2, key.shape[2:])  # (B, P, *Sk)
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
+def _check(query: Tensor, key: Tensor, value: Tensor, scale: float) -> None:
+    _checks.real("scale", scale)
     _check_query_key(query, key)
     _checks.tensor("value", value, "(B, Cv, *Sk)")
     if value.dim() != key.dim() or value.shape[0] != key.shape[0] or value.shape[2:] != key.shape[2:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,8 +47,12 @@ def joints(keypoints: Tensor, sigma: float | Tensor, profile: str, arithmetic: t
 def _widths(keypoints: Tensor, sigma: float | Tensor, arithmetic: torch.dtype) -> Tensor:
     shape = keypoints.shape[:2]
     if not isinstance(sigma, Tensor):
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma < math.inf:
-            raise ValueError(f"sigma: expected a positive finite number or a tensor (K,) or (B, K), got {sigma!r}")
+        largest = torch.finfo(arithmetic).max
+        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma <= largest:
+            raise ValueError(
+                "sigma: expected a positive finite number or a tensor (K,) or (B, K), "
+                f"got {reprlib.repr(sigma)} for {arithmetic}"
+            )
         return _constant_widths(keypoints, float(sigma), arithmetic)
     _checks.tensor("sigma", sigma, "(K,) or (B, K)", ranks=(0, 1, 2))
     _checks.shape("sigma", sigma, shape[2 - sigma.dim() :], ("()", "(K,)", "(B, K)")[sigma.dim()])
