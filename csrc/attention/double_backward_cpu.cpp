@@ -16,20 +16,21 @@ struct RowStatistics {
 // O' = (P S') V + P C - e O with S' = A K^T + Q B^T.
 template <class T>
 struct TangentTile {
-    T *queries, *cot_queries, *sums, *lse, *total;
+    T *query_room, *cot_query_room, *sums, *lse, *total;
+    Rows<const T> queries, cot_queries;
 
     TangentTile() = default;
     TangentTile(const Sizes& size, Arena<T>& arena)
-        : queries(arena.take(size.key_channels * packed<T>)),
-          cot_queries(arena.take(size.key_channels * packed<T>)),
+        : query_room(arena.take(size.key_channels * packed<T>)),
+          cot_query_room(arena.take(size.key_channels * packed<T>)),
           sums(arena.take(size.value_channels * packed<T>)),
           lse(arena.take(packed<T>)),
           total(arena.take(packed<T>)) {}
 
-    void start(const DoubleBackward<T>& p, int64_t b, int64_t first) const {
-        const int64_t ck = p.size.key_channels, count = std::min(packed<T>, p.size.queries - first);
-        pack(p.query, b, ck, first, count, queries);
-        if (p.cot_query) pack(p.cot_query, b, ck, first, count, cot_queries);
+    void start(const DoubleBackward<T>& p, int64_t b, int64_t first, int64_t count) {
+        const int64_t ck = p.size.key_channels;
+        queries = lane_rows(p.query, b, ck, first, count, query_room);
+        if (p.cot_query) cot_queries = lane_rows(p.cot_query, b, ck, first, count, cot_query_room);
         std::fill(sums, sums + p.size.value_channels * packed<T>, T(0));
         std::fill(lse, lse + packed<T>, T(0));
         std::fill(total, total + packed<T>, T(0));
@@ -37,8 +38,9 @@ struct TangentTile {
         std::copy(saved, saved + count, lse);
     }
 
-    void finish(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, int64_t first) const {
-        const int64_t cv = p.size.value_channels, count = std::min(packed<T>, p.size.queries - first);
+    void finish(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, int64_t first,
+                int64_t count) const {
+        const int64_t cv = p.size.value_channels;
         const T* out = p.out.at(b) + first * p.out.position;
         for (int64_t c = 0; c < cv; ++c)
             for (int64_t lane = 0; lane < count; ++lane)
@@ -87,9 +89,11 @@ template <class T>
 void tangent_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, int64_t first, int64_t tiles,
                    T* memory) {
     Arena<T> arena(memory);
-    const TangentScratch<T> scratch(p.size, arena);
+    TangentScratch<T> scratch(p.size, arena);
     const auto [batch, ck, cv, nq, nk] = p.size;
-    for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].start(p, b, first + g * packed<T>);
+    const int64_t step = tile_positions<T>(nq);
+    for (int64_t g = 0; g < tiles; ++g)
+        scratch.tile[g].start(p, b, first + g * step, std::min(step, nq - first - g * step));
     for (int64_t j = 0; j < nk; j += block) {
         const int64_t count = std::min(block, nk - j);
         const Staged<T> keys = stage(p.key, b, ck, j, count, scratch.keys);
@@ -98,19 +102,20 @@ void tangent_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int
         const Staged<T> cot_values = p.cot_value ? stage(p.cot_value, b, cv, j, count, scratch.cot_values) : values;
         for (int64_t g = 0; g < tiles; ++g) {
             const TangentTile<T>& tile = scratch.tile[g];
-            const int vectors = vectors_of<T>(nq - first - g * packed<T>);
+            const int vectors = vectors_of<T>(std::min(step, nq - first - g * step));
+            const Rows<T> sums{tile.sums, packed<T>};
             inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores, vectors);
             std::fill(scratch.tangents, scratch.tangents + count * packed<T>, T(0));
             if (p.cot_query)
                 inner_products<T, Start::keep>(keys, ck, count, tile.cot_queries, scratch.tangents, vectors);
             if (p.cot_key) inner_products<T, Start::keep>(cot_keys, ck, count, tile.queries, scratch.tangents, vectors);
             softmax_tangent(count, tile.lse, scratch.scores, scratch.tangents, tile.total, vectors);
-            if (p.cot_query || p.cot_key)
-                gather<T, Start::keep>(values, cv, count, scratch.tangents, tile.sums, vectors);
-            if (p.cot_value) gather<T, Start::keep>(cot_values, cv, count, scratch.scores, tile.sums, vectors);
+            if (p.cot_query || p.cot_key) gather<T, Start::keep>(values, cv, count, scratch.tangents, sums, vectors);
+            if (p.cot_value) gather<T, Start::keep>(cot_values, cv, count, scratch.scores, sums, vectors);
         }
     }
-    for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].finish(p, rows, b, first + g * packed<T>);
+    for (int64_t g = 0; g < tiles; ++g)
+        scratch.tile[g].finish(p, rows, b, first + g * step, std::min(step, nq - first - g * step));
 }
 
 template <class T>
@@ -158,19 +163,20 @@ struct SecondScratch {
 };
 
 template <class T>
-void start_cotangents(const DoubleBackward<T>& p, const KeyTile<T>& tile, int64_t b, int64_t first) {
-    const int64_t ck = p.size.key_channels, count = std::min(packed<T>, p.size.keys - first);
-    if (p.cot_key) pack(p.cot_key, b, ck, first, count, tile.cot_keys);
+void start_cotangents(const DoubleBackward<T>& p, KeyTile<T>& tile, int64_t b, int64_t first, int64_t count) {
+    const int64_t ck = p.size.key_channels, cv = p.size.value_channels;
+    if (p.cot_key) tile.cot_keys = lane_rows(p.cot_key, b, ck, first, count, tile.cot_key_room);
     if (p.cot_key) pack_rows(p.cot_key, b, ck, first, count, round_up(ck, lanes<T>), tile.cot_key_rows);
-    if (p.cot_value) pack(p.cot_value, b, p.size.value_channels, first, count, tile.cot_values);
+    if (p.cot_value) tile.cot_values = lane_rows(p.cot_value, b, cv, first, count, tile.cot_value_room);
 }
 
 // One tile of the map: products, pointwise second gradients, and their gathering.
 template <class T>
 void second_tile(const DoubleBackward<T>& p, const RowStatistics<T>& rows, const SecondScratch<T>& scratch,
-                 const KeyTile<T>& tile, Staged<T> queries, Staged<T> cot_queries, Staged<T> grad_out, int64_t at,
-                 int64_t count, int64_t valid, T* query_rows) {
+                 const KeyTile<T>& tile, Staged<T> queries, Staged<T> cot_queries, Staged<T> grad_out, int64_t b,
+                 int64_t i, int64_t count, int64_t valid, T* query_rows) {
     const int64_t ck = p.size.key_channels, cv = p.size.value_channels, row_width = round_up(ck, lanes<T>);
+    const int64_t at = b * p.size.queries + i;
     const int vectors = vectors_of<T>(valid);
     inner_products<T, Start::zero>(queries, ck, count, tile.keys, scratch.scores, vectors);
     inner_products<T, Start::zero>(grad_out, cv, count, tile.values, scratch.grads, vectors);
@@ -183,22 +189,23 @@ void second_tile(const DoubleBackward<T>& p, const RowStatistics<T>& rows, const
         std::fill(scratch.products, scratch.products + count * packed<T>, T(0));
     second_gradients(count, p.lse + at, rows.delta + at, rows.tangent + at, rows.response + at, scratch.scores,
                      scratch.tangents, scratch.grads, scratch.products, vectors);
-    gather<T, Start::keep>(grad_out, cv, count, scratch.tangents, tile.grad_value, vectors);
-    gather<T, Start::keep>(queries, ck, count, scratch.grads, tile.grad_key, vectors);
+    gather_from(i == 0, grad_out, cv, count, scratch.tangents, tile.grad_value, vectors);
+    gather_from(i == 0, queries, ck, count, scratch.grads, tile.grad_key, vectors);
     if (p.cot_query) gather<T, Start::keep>(cot_queries, ck, count, scratch.scores, tile.grad_key, vectors);
     gather_rows(count, valid, scratch.grads, tile.key_rows, row_width, query_rows);
     if (p.cot_key) gather_rows(count, valid, scratch.scores, tile.cot_key_rows, row_width, query_rows);
 }
 
 template <class T>
-void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, int64_t first, int64_t tiles,
+void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, const Columns& columns,
                   T* query_rows, T* memory) {
     Arena<T> arena(memory);
-    const SecondScratch<T> scratch(p.size, arena);
+    SecondScratch<T> scratch(p.size, arena);
     const auto [batch, ck, cv, nq, nk] = p.size;
+    const int64_t tiles = columns.tiles(), row_width = round_up(ck, lanes<T>);
     for (int64_t g = 0; g < tiles; ++g) {
-        scratch.tile[g].start(p, b, first + g * packed<T>);
-        start_cotangents(p, scratch.tile[g], b, first + g * packed<T>);
+        scratch.tile[g].start(p, b, columns.start(g), columns.count(g));
+        start_cotangents(p, scratch.tile[g], b, columns.start(g), columns.count(g));
     }
     for (int64_t i = 0; i < nq; i += block) {
         const int64_t count = std::min(block, nq - i);
@@ -206,10 +213,10 @@ void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int6
         const Staged<T> cot_queries = p.cot_query ? stage(p.cot_query, b, ck, i, count, scratch.cot_queries) : queries;
         const Staged<T> grad_out = stage(p.grad_out, b, cv, i, count, scratch.grad_out);
         for (int64_t g = 0; g < tiles; ++g)
-            second_tile(p, rows, scratch, scratch.tile[g], queries, cot_queries, grad_out, b * nq + i, count,
-                        std::min(packed<T>, nk - first - g * packed<T>), query_rows + i * round_up(ck, lanes<T>));
+            second_tile(p, rows, scratch, scratch.tile[g], queries, cot_queries, grad_out, b, i, count,
+                        columns.count(g), query_rows + i * row_width);
     }
-    for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].finish(p, b, first + g * packed<T>);
+    for (int64_t g = 0; g < tiles; ++g) scratch.tile[g].finish(p, b, columns.start(g), columns.count(g));
 }
 
 }  // namespace
@@ -225,8 +232,8 @@ void double_backward(const DoubleBackward<T>& p, int threads) {
     row_dots(p.grad_out, p.out, p.size, rows.delta, threads);
     row_dots(p.grad_out, grad_grad_out, p.size, rows.response, threads);
     column_sweep<T>(p.size, p.grad_query, scratch_count<SecondScratch<T>, T>(p.size), threads,
-                    [&](int64_t b, int64_t first, int64_t tiles, T* query_rows, T* memory) {
-                        second_tiles(p, rows, b, first, tiles, query_rows, memory);
+                    [&](int64_t b, const Columns& columns, T* query_rows, T* memory) {
+                        second_tiles(p, rows, b, columns, query_rows, memory);
                     });
 }
 template void double_backward<float>(const DoubleBackward<float>&, int);

@@ -65,14 +65,19 @@ bool online_softmax(int vectors, int64_t count, T* scores, T* maximum, T* sum, T
 // What one tile of queries keeps while the keys pass by.
 template <class T>
 struct QueryTile {
-    T *queries, *sums, *maximum, *total;
+    T *query_room, *sum_room, *maximum, *total;
+    int64_t count;  // positions
+    Rows<const T> queries;
+    Rows<T> sums;
 
     QueryTile() = default;
     QueryTile(const Sizes& size, Arena<T>& arena)
-        : queries(arena.take(size.key_channels * packed<T>)),
-          sums(arena.take(size.value_channels * packed<T>)),
+        : query_room(arena.take(size.key_channels * packed<T>)),
+          sum_room(arena.take(size.value_channels * packed<T>)),
           maximum(arena.take(packed<T>)),
           total(arena.take(packed<T>)) {}
+
+    bool in_result() const { return sums.data != sum_room; }  // the sums of normalised probabilities
 };
 
 template <class T>
@@ -90,13 +95,27 @@ struct ForwardScratch {
 };
 
 template <class T>
-void start_queries(const Forward<T>& p, int64_t b, int64_t first, const QueryTile<T>& tile) {
+void start_queries(const Forward<T>& p, int64_t b, int64_t first, QueryTile<T>& tile) {
     constexpr int64_t width = packed<T>;
-    pack(p.query, b, p.size.key_channels, first, std::min(width, p.size.queries - first), tile.queries);
-    if (p.size.keys == 0 || p.size.queries - first < width)  // lanes without positions, and sums without keys
-        std::fill(tile.sums, tile.sums + p.size.value_channels * width, T(0));
+    tile.count = std::min(tile_positions<T>(p.size.queries), p.size.queries - first);
+    tile.queries = lane_rows(p.query, b, p.size.key_channels, first, tile.count, tile.query_room);
+    tile.sums = {tile.sum_room, width};
+    if (p.size.keys > 0 && p.size.keys <= block) tile.sums = sum_rows(p.out, b, first, tile.count, tile.sum_room);
+    if (p.size.keys == 0) std::fill(tile.sum_room, tile.sum_room + p.size.value_channels * width, T(0));
     std::fill(tile.maximum, tile.maximum + width, -std::numeric_limits<T>::infinity());
     std::fill(tile.total, tile.total + width, T(0));
+}
+
+// Probabilities relative to the maximum -> probabilities, where one block holds all keys.
+template <class T>
+FASTPOSE_INLINE void normalise(const QueryTile<T>& tile, int64_t count, int vectors, T* scores) {
+    for (int v = 0; v < vectors; ++v) {
+        const Vector<T> factor = broadcast(T(1)) / load(tile.total + v * lanes<T>);
+        for (int64_t j = 0; j < count; ++j) {
+            T* at = scores + j * packed<T> + v * lanes<T>;
+            store(at, load(at) * factor);
+        }
+    }
 }
 
 // out = sums / total for all tiles of a group. With positions contiguous each channel may have pages of its own, so its
@@ -107,16 +126,16 @@ void write_outputs(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles,
     const int64_t step = p.out.position == 1 ? 1 : p.size.value_channels;
     for (int64_t c = 0; c < p.size.value_channels; c += step)
         for (int64_t g = 0; g < tiles; ++g) {
-            T* sums = tile[g].sums + c * width;
+            if (tile[g].in_result()) continue;
+            T* sums = tile[g].sum_room + c * width;
             for (int64_t row = 0; row < step; ++row)
-                for (int v = 0; v < tile_vectors; ++v) {
+                for (int v = 0; v < vectors_of<T>(tile[g].count); ++v) {
                     T* at = sums + row * width + v * lanes<T>;
                     store(at, load(at) * load(tile[g].total + v * lanes<T>));
                 }
             Strided3<T> out = p.out;
             out.data += c * out.channel;
-            const int64_t start = first + g * width;
-            unpack(sums, step, start, std::min(width, p.size.queries - start), out, b);
+            unpack(sums, step, first + g * tile_positions<T>(p.size.queries), tile[g].count, out, b);
         }
 }
 
@@ -124,9 +143,9 @@ template <class T>
 void finish_queries(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles, const QueryTile<T>* tile) {
     constexpr int64_t width = packed<T>;
     for (int64_t g = 0; g < tiles; ++g) {
-        const int64_t start = first + g * width, count = std::min(width, p.size.queries - start);
-        T* lse = p.lse + b * p.size.queries + start;
-        for (int64_t lane = 0; lane < count; ++lane) lse[lane] = tile[g].maximum[lane] + std::log(tile[g].total[lane]);
+        T* lse = p.lse + b * p.size.queries + first + g * tile_positions<T>(p.size.queries);
+        for (int64_t lane = 0; lane < tile[g].count; ++lane)
+            lse[lane] = tile[g].maximum[lane] + std::log(tile[g].total[lane]);
         for (int64_t lane = 0; lane < width; ++lane)
             tile[g].total[lane] = p.size.keys == 0 ? T(0) : T(1) / tile[g].total[lane];  // no keys: zeros
     }
@@ -136,19 +155,21 @@ void finish_queries(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles
 template <class T>
 void forward_tiles(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles, T* memory) {
     Arena<T> arena(memory);
-    const ForwardScratch<T> scratch(p.size, arena);
+    ForwardScratch<T> scratch(p.size, arena);
     const int64_t ck = p.size.key_channels, cv = p.size.value_channels;
-    for (int64_t g = 0; g < tiles; ++g) start_queries(p, b, first + g * packed<T>, scratch.tile[g]);
+    for (int64_t g = 0; g < tiles; ++g)
+        start_queries(p, b, first + g * tile_positions<T>(p.size.queries), scratch.tile[g]);
     for (int64_t j = 0; j < p.size.keys; j += block) {
         const int64_t count = std::min(block, p.size.keys - j);
         const Staged<T> keys = stage(p.key, b, ck, j, count, scratch.keys);
         const Staged<T> values = stage(p.value, b, cv, j, count, scratch.values);
         for (int64_t g = 0; g < tiles; ++g) {
             const QueryTile<T>& tile = scratch.tile[g];
-            const int vectors = vectors_of<T>(p.size.queries - first - g * packed<T>);
+            const int vectors = vectors_of<T>(tile.count);
             inner_products<T, Start::zero>(keys, ck, count, tile.queries, scratch.scores, vectors);
             const bool moved =
                 online_softmax(vectors, count, scratch.scores, tile.maximum, tile.total, scratch.rescale);
+            if (tile.in_result()) normalise(tile, count, vectors, scratch.scores);
             if (j == 0)
                 gather<T, Start::zero>(values, cv, count, scratch.scores, tile.sums, vectors);
             else if (moved)
