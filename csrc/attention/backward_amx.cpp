@@ -43,9 +43,9 @@ struct KeyStrip {
         const auto [batch, ck, cv, nq, nk] = p.size;
         const int64_t count = std::min(wide, nk - first);
         const BFloat16 *key = p.key.at(b) + first * p.key.position, *value = p.value.at(b) + first * p.value.position;
-        pack<Operand::right>({key, p.key.position, p.key.channel}, count, ck, 2, keys);
-        pack<Operand::right>({value, p.value.position, p.value.channel}, count, cv, 2, values);
-        pack<Operand::right>({key, p.key.channel, p.key.position}, ck, count, 2 * steps_of(ck), key_channels);
+        pack<Operand::right>(Source{key, p.key.position, p.key.channel}, count, ck, 2, keys);
+        pack<Operand::right>(Source{value, p.value.position, p.value.channel}, count, cv, 2, values);
+        pack<Operand::right>(Source{key, p.key.channel, p.key.position}, ck, count, 2 * steps_of(ck), key_channels);
         std::fill(grad_key, grad_key + round_up(ck, side) * wide, 0.0f);
         std::fill(grad_value, grad_value + round_up(cv, side) * wide, 0.0f);
     }
@@ -54,10 +54,10 @@ struct KeyStrip {
         const int64_t ck = p.size.key_channels, count = std::min(wide, p.size.keys - first);
         for (int64_t i = 0; i < ck * wide; ++i) grad_key[i] *= p.scale;
         if (const auto& to = p.grad_key)
-            store_rows(grad_key, wide, ck, count, {to.at(b) + first * to.position, to.channel, to.position});
+            store_rows(grad_key, wide, ck, count, Target{to.at(b) + first * to.position, to.channel, to.position});
         if (const auto& to = p.grad_value)
             store_rows(grad_value, wide, p.size.value_channels, count,
-                       {to.at(b) + first * to.position, to.channel, to.position});
+                       Target{to.at(b) + first * to.position, to.channel, to.position});
     }
 };
 
@@ -221,7 +221,7 @@ void add_parts(const Bf16Backward& p, float* rows, int64_t parts, int64_t per_pa
         for (int64_t i = 0; i < count * row; ++i) sums[i] *= p.scale;
         for (int64_t c = 0; c < ck; c += wide)
             store_rows(sums + c, row, count, std::min(wide, ck - c),
-                       {to.at(b) + first * to.position + c * to.channel, to.position, to.channel});
+                       Target{to.at(b) + first * to.position + c * to.channel, to.position, to.channel});
     });
 }
 

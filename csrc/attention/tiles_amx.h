@@ -1,10 +1,11 @@
-// What the bf16 kernels of attention share: blocks of positions, packed tensors and scratch memory.
+// What the AMX kernels of attention share: blocks of positions, packed tensors and scratch memory.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 #include "attention/attention_amx.h"
-#include "common/amx.h"
+#include "common/amx_split.h"
 #include "common/parallel.h"
 
 namespace fastpose::attention {
@@ -51,26 +52,34 @@ void for_blocks(int64_t batch, int64_t positions, int threads, const Body& body)
     });
 }
 
-// Tiles [image][block][position / 16][channel / 32], for sums over the channels.
-template <amx::Operand operand>
-void pack_positions(Strided3<const BFloat16> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
+// Tiles [image][block][position / 16][channel / 32][part], for sums over the channels. False where a number does not
+// split.
+template <amx::Operand operand, int Parts = 1, class E>
+bool pack_positions(Strided3<const E> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
                     int threads) {
-    const int64_t per_block = 2 * block_steps * steps_of(channels);
+    std::atomic<bool> all{true};
+    const int64_t per_block = 2 * block_steps * steps_of(channels) * Parts;
     for_blocks(batch, positions, threads, [&](int64_t b, int64_t first, int64_t count, int64_t item) {
-        amx::pack<operand>({from.at(b) + first * from.position, from.position, from.channel}, count, channels,
-                           2 * steps_of(count), to + item * per_block);
+        const amx::SourceOf<E> source{from.at(b) + first * from.position, from.position, from.channel};
+        if (!amx::pack<operand, Parts>(source, count, channels, 2 * steps_of(count), to + item * per_block))
+            all.store(false, std::memory_order_relaxed);
     });
+    return all;
 }
 
-// Tiles [image][block][channel / 16][position / 32], for sums over the positions.
-template <amx::Operand operand>
-void pack_channels(Strided3<const BFloat16> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
+// Tiles [image][block][channel / 16][position / 32][part], for sums over the positions. False where a number does not
+// split.
+template <amx::Operand operand, int Parts = 1, class E>
+bool pack_channels(Strided3<const E> from, int64_t batch, int64_t channels, int64_t positions, amx::Tile* to,
                    int threads) {
-    const int64_t per_block = divide_up(channels, amx::side) * block_steps;
+    std::atomic<bool> all{true};
+    const int64_t per_block = divide_up(channels, amx::side) * block_steps * Parts;
     for_blocks(batch, positions, threads, [&](int64_t b, int64_t first, int64_t count, int64_t item) {
-        amx::pack<operand>({from.at(b) + first * from.position, from.channel, from.position}, channels, count,
-                           divide_up(channels, amx::side), to + item * per_block);
+        const amx::SourceOf<E> source{from.at(b) + first * from.position, from.channel, from.position};
+        if (!amx::pack<operand, Parts>(source, channels, count, divide_up(channels, amx::side), to + item * per_block))
+            all.store(false, std::memory_order_relaxed);
     });
+    return all;
 }
 
 // dots[i] = sum_c x(c, first + i) y(c, first + i) in float32; zero from `count` to the end of the block.

@@ -52,15 +52,33 @@ struct AttentionInputs {
     }
 };
 
-void attention_fwd(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
-                   const TensorView& lse, int threads) {
+// bf16 parts of each float32 number, as torch asks: all 24 bits, or about 16 where matrix products may be less exact.
+int float32_parts() {
+    const py::object asked = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(TorchState::get().matmul_precision));
+    if (!asked) PyErr_Clear();  // torch refuses to say where its older and newer settings disagree
+    return !asked || PyUnicode_CompareWithASCIIString(asked.ptr(), "highest") == 0 ? 3 : 2;
+}
+
+// Returns the parts in which float32 was multiplied by AMX, or 0.
+int attention_fwd(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
+                  const TensorView& lse, int threads) {
     const AttentionInputs inputs(query, key, value, out, lse);
+    if (inputs.dtype == DType::float32 && attention::parts_pay(inputs.size, 2)) {
+        const int parts = float32_parts();
+        const py::gil_scoped_release release;
+        if (attention::parts_pay(inputs.size, parts) &&
+            attention::forward_amx({inputs.size, strided<const float>(query), strided<const float>(key),
+                                    strided<const float>(value), strided<float>(out), static_cast<float*>(lse.data), 1},
+                                   parts, inputs.target.place(threads)))
+            return parts;
+    }
     for_real_type(inputs.dtype, [&]<class T>() {
         attention::kernels<T>(cpu_level())
             .forward({inputs.size, strided<const T>(query), strided<const T>(key), strided<const T>(value),
                       strided<T>(out), static_cast<T*>(lse.data)},
                      inputs.target.place(threads));
     });
+    return 0;
 }
 
 void attention_bwd(const TensorView& query, const TensorView& key, const TensorView& value, const TensorView& out,
@@ -119,8 +137,9 @@ void attention_fwd_bf16(const TensorView& query, const TensorView& key, const Te
     const AttentionInputs inputs(query, key, value, out, lse, true);
     const py::gil_scoped_release release;
     attention::forward_amx(
-        {inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key), strided<const BFloat16>(value),
-         strided<BFloat16>(out), static_cast<float*>(lse.data), scale},
+        attention::AmxForward<BFloat16>{inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key),
+                                        strided<const BFloat16>(value), strided<BFloat16>(out),
+                                        static_cast<float*>(lse.data), scale},
         inputs.target.place(threads));
 }
 

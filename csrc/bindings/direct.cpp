@@ -19,6 +19,7 @@ const TorchState& TorchState::get() {
                           of(torch, "is_grad_enabled"),
                           of(core, "_is_any_autocast_enabled"),
                           of(torch, "get_num_threads"),
+                          of(core, "_get_float32_matmul_precision"),
                           of(torch, "empty_like"),
                           of(torch, "addcmul"),
                           py::module_::import("torch.autograd.forward_ad").release().ptr(),

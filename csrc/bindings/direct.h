@@ -14,7 +14,8 @@ namespace fastpose::bindings {
 
 // What torch's state is asked by; lives as long as the process.
 struct TorchState {
-    PyObject *tracing, *dispatch_modes, *function_modes, *transforms, *grad_enabled, *autocast, *threads;
+    PyObject *tracing, *dispatch_modes, *function_modes, *transforms, *grad_enabled, *autocast, *threads,
+        *matmul_precision;
     PyObject *empty_like, *addcmul;
     PyObject* forward_ad;                                                                        // a module
     PyObject *level, *is_neg, *requires_grad, *new_empty_strided, *dtype_keyword, *out_keyword;  // names

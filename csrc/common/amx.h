@@ -80,10 +80,12 @@ FASTPOSE_INLINE void transpose(__m512i* rows) {
 }
 
 // Numbers of a matrix in memory: strides from line to line and along the sum.
-struct Source {
-    const BFloat16* data;
+template <class E>
+struct SourceOf {
+    const E* data;
     int64_t line, along;
 };
+using Source = SourceOf<BFloat16>;
 
 enum class Operand { left, right };
 
@@ -116,8 +118,8 @@ inline void load_scattered(Source from, int64_t lines, int64_t numbers, __m512i*
 }
 
 // One tile from at most 16 lines of at most 32 numbers; the rest is zero.
-template <Operand operand>
-void pack_tile(Source from, int64_t lines, int64_t numbers, Tile* to) {
+template <Operand operand, int Parts = 1>
+bool pack_tile(Source from, int64_t lines, int64_t numbers, Tile* to) {
     __m512i words[side];
     bool by_line = true;
     if (from.along == 1) {
@@ -130,15 +132,20 @@ void pack_tile(Source from, int64_t lines, int64_t numbers, Tile* to) {
     }
     if (by_line != (operand == Operand::left)) transpose(words);
     for (int i = 0; i < side; ++i) _mm512_store_si512(to->words[i], words[i]);
+    return true;
 }
 
-// Tiles [line / 16][number / 32] of `blocks` times 16 lines; lines and numbers that are not there are zero.
-template <Operand operand>
-void pack(Source from, int64_t lines, int64_t numbers, int64_t blocks, Tile* to) {
+// Tiles [line / 16][number / 32][part] of `blocks` times 16 lines; lines and numbers that are not there are zero.
+// False where a number has no parts (amx_split.h).
+template <Operand operand, int Parts = 1, class E>
+bool pack(SourceOf<E> from, int64_t lines, int64_t numbers, int64_t blocks, Tile* to) {
+    bool all = true;
     for (int64_t l = 0; l < blocks * side; l += side)
-        for (int64_t t = 0; t < numbers; t += depth)
-            pack_tile<operand>({from.data + l * from.line + t * from.along, from.line, from.along}, lines - l,
-                               numbers - t, to++);
+        for (int64_t t = 0; t < numbers; t += depth, to += Parts)
+            all &= pack_tile<operand, Parts>(
+                SourceOf<E>{from.data + l * from.line + t * from.along, from.line, from.along}, lines - l, numbers - t,
+                to);
+    return all;
 }
 
 // ---------------------------------------------------------------------------------------------------------- results
@@ -153,11 +160,13 @@ FASTPOSE_INLINE __m512i narrow_pairs(__m512 even, __m512 odd) {
     return _mm512_permutexvar_epi16(order, narrow_both(even, odd));
 }
 
-// Where rows of sums go, as bf16: strides from row to row and from lane to lane.
-struct Target {
-    BFloat16* data;
+// Where rows of sums go: strides from row to row and from lane to lane.
+template <class E>
+struct TargetOf {
+    E* data;
     int64_t row, lane;
 };
+using Target = TargetOf<BFloat16>;
 
 // 32 rows of 16 lanes, turned over: rows are contiguous in the target.
 inline void store_turned(const float* from, int64_t from_row, int64_t rows, int64_t lanes, Target to) {
@@ -196,9 +205,44 @@ inline void store_rows(const float* from, int64_t from_row, int64_t rows, int64_
 
 enum class Sums { fresh, kept };  // whether the sums begin at 0 or with what is there
 
-// A strip of 32 columns of sums, in 16 Blocks rows (1 or 2 blocks): left tiles [block][step], right tiles
-// [column block][step].
-template <int Blocks, Sums begin>
+// One product of 16 Blocks rows with 32 columns; operands that the product before had are still there.
+template <int Blocks, bool next_left, bool next_right>
+FASTPOSE_INLINE void product(const Tile* left, int64_t left_block, const Tile* right, int64_t right_block) {
+    if constexpr (next_left) _tile_loadd(4, left, 64);
+    if constexpr (next_right) _tile_loadd(6, right, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (Blocks == 2 && next_left) _tile_loadd(5, left + left_block, 64);
+    if constexpr (Blocks == 2 && !next_left) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (next_right) _tile_loadd(7, right + right_block, 64);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (Blocks == 2) {
+        if constexpr (next_left) _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+// Products of all parts but those that are smaller than what the parts leave.
+template <int Blocks, int Parts>
+FASTPOSE_INLINE void products(const Tile* left, int64_t left_block, const Tile* right, int64_t right_block) {
+    if constexpr (Parts == 1) {
+        product<Blocks, true, true>(left, left_block, right, right_block);
+    } else if constexpr (Parts == 2) {
+        product<Blocks, true, true>(left, left_block, right + 1, right_block);
+        product<Blocks, false, true>(left, left_block, right, right_block);
+        product<Blocks, true, false>(left + 1, left_block, right, right_block);
+    } else {
+        product<Blocks, true, true>(left, left_block, right + 2, right_block);
+        product<Blocks, false, true>(left, left_block, right + 1, right_block);
+        product<Blocks, true, false>(left + 1, left_block, right + 1, right_block);
+        product<Blocks, false, true>(left + 1, left_block, right, right_block);
+        product<Blocks, true, false>(left + 2, left_block, right, right_block);
+        product<Blocks, true, false>(left, left_block, right, right_block);
+    }
+}
+
+// A strip of 32 columns of sums, in 16 Blocks rows (1 or 2 blocks): left tiles [block][step][part], right tiles
+// [column block][step][part].
+template <int Blocks, Sums begin, int Parts>
 FASTPOSE_INLINE void multiply(int64_t steps, const Tile* left, int64_t left_block, const Tile* right,
                               int64_t right_block, float* sums, int64_t row) {
     const int64_t bytes = row * static_cast<int64_t>(sizeof(float));
@@ -213,18 +257,8 @@ FASTPOSE_INLINE void multiply(int64_t steps, const Tile* left, int64_t left_bloc
         if constexpr (Blocks == 2) _tile_loadd(2, sums + side * row, bytes);
         if constexpr (Blocks == 2) _tile_loadd(3, sums + side * row + side, bytes);
     }
-    for (int64_t t = 0; t < steps; ++t) {
-        _tile_loadd(4, left + t, 64);
-        _tile_loadd(6, right + t, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, right + right_block + t, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if constexpr (Blocks == 2) {
-            _tile_loadd(5, left + left_block + t, 64);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
-    }
+    for (int64_t t = 0; t < steps * Parts; t += Parts)
+        products<Blocks, Parts>(left + t, left_block, right + t, right_block);
     _tile_stored(0, sums, bytes);
     _tile_stored(1, sums + side, bytes);
     if constexpr (Blocks == 2) _tile_stored(2, sums + side * row, bytes);
@@ -232,23 +266,29 @@ FASTPOSE_INLINE void multiply(int64_t steps, const Tile* left, int64_t left_bloc
 }
 
 // sums[16 blocks rows][32 columns]
-template <Sums begin>
+template <Sums begin, int Parts = 1>
 void multiply_rows(int64_t blocks, int64_t steps, const Tile* left, int64_t left_block, const Tile* right,
                    int64_t right_block, float* sums, int64_t row = wide) {
     int64_t i = 0;
     for (; i + 2 <= blocks; i += 2)
-        multiply<2, begin>(steps, left + i * left_block, left_block, right, right_block, sums + i * side * row, row);
+        multiply<2, begin, Parts>(steps, left + i * left_block, left_block, right, right_block, sums + i * side * row,
+                                  row);
     if (i < blocks)
-        multiply<1, begin>(steps, left + i * left_block, left_block, right, right_block, sums + i * side * row, row);
+        multiply<1, begin, Parts>(steps, left + i * left_block, left_block, right, right_block, sums + i * side * row,
+                                  row);
 }
 
-// 2^x to 2^-18 of its value, where bf16 keeps 2^-9: x = n + r with 0 <= r < 1, a polynomial in r. 0 at -inf; NaN stays.
+// 2^x: x = n + r with 0 <= r < 1, a polynomial in r. To 2^-18 of its value, where bf16 keeps 2^-9, or for more parts as
+// exactly as float32 has it. 0 at -inf; NaN stays.
+template <int Parts = 1>
 FASTPOSE_INLINE __m512 power_of_two(__m512 x, __mmask16 lanes = 0xffff) {
+    constexpr float rough[] = {1.353417e-2f, 5.201146e-2f, 2.4144276e-1f, 6.9300383e-1f, 1.00000259f};
+    constexpr float exact[] = {
+        2.170225542e-4f, 1.243968807e-3f, 9.678840938e-3f, 5.548334203e-2f, 2.402298363e-1f, 6.931469838e-1f, 1.0f};
     const __m512 r = _mm512_reduce_ps(x, 0x09);  // x - floor(x)
-    __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(1.353417e-2f), _mm512_set1_ps(5.201146e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4144276e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9300383e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.00000259f));
+    __m512 p = _mm512_set1_ps(Parts == 1 ? rough[0] : exact[0]);
+    for (int i = 1; i < (Parts == 1 ? 5 : 7); ++i)
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(Parts == 1 ? rough[i] : exact[i]));
     return _mm512_maskz_scalef_ps(lanes, p, x);  // times 2^floor(x)
 }
 

@@ -1,7 +1,9 @@
 """Attention by the C++ kernels: linear memory in every order of derivative, float32 and float64 arithmetic.
 
 bfloat16 is multiplied as it is, with float32 sums, where the processor has AMX (forward and backward). Other 16-bit
-inputs are widened to float32 (linear in the number of positions), computed and rounded once at the end.
+inputs are widened to float32 (linear in the number of positions), computed and rounded once at the end. The forward of
+large float32 maps takes AMX too, in two or three bfloat16 parts of each number: attention_fwd reads torch's precision
+of matrix products, so that the call in one step decides alike.
 """
 
 from __future__ import annotations

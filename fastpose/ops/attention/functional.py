@@ -63,10 +63,13 @@ def nonlocal_attention(
     Differentiable twice in query, key and value; any number of times with ``backend="reference"``. No backend but the
     reference stores a map of Nq x Nk numbers in any order of derivative. Both memory layouts (positions contiguous and
     channels contiguous), any batch stride and slices of channels are served without a copy; a crop in space and, on the
-    CPU, a scale other than 1 (the query) and 16 bits (widened, or bfloat16 packed for AMX) cost a linear one.
+    CPU, a scale other than 1 (the query) and 16 bits (widened), or packing for AMX, cost a linear one.
 
     On a CPU with AMX bfloat16 is multiplied as it is, summed in float32 and scaled there, forward and backward; the
-    probabilities and the gradients of the logits are rounded to bfloat16 for their products.
+    probabilities and the gradients of the logits are rounded to bfloat16 for their products. The forward of large
+    float32 maps is multiplied there in bfloat16 parts of each number, forward only: with
+    ``torch.get_float32_matmul_precision()`` "highest" in three parts, as exact as float32, with "high" and "medium" in
+    two, of about 16 bits. Numbers that are not finite, or not 0 and beyond 2^-64 or 2^60, are multiplied as they are.
 
     On a GPU ("triton") 16-bit operands are multiplied as they are and summed in float32; float32 products follow
     ``torch.get_float32_matmul_precision()``: "highest" keeps float32's accuracy, "high" and "medium" use tf32. Results
