@@ -89,9 +89,10 @@ class RMSprop(torch.optim.RMSprop):
 
     def _lists(self, group: dict[str, Any]) -> tuple[list[torch.Tensor], ...]:
         """Return a group's parameters with gradient, their gradients, averages and steps, made where they are not."""
-        parameters, gradients, averages, steps = [], [], [], []
+        lists: tuple[list[torch.Tensor], ...] = ([], [], [], [])
+        parameters, gradients, averages, steps = lists
         self._init_group(group, parameters, gradients, averages, [], [], steps)
-        return parameters, gradients, averages, steps
+        return lists
 
 
 _LATE = 1e9
@@ -137,7 +138,7 @@ def _adam_works() -> bool:
     """Return whether Adam's pass, private to torch, is there and gives what RMSprop does."""
     generator = torch.Generator().manual_seed(0)
     weights, gradients = ([torch.randn(n, generator=generator) for n in (1, 37)] for _ in range(2))
-    group = {"lr": 0.1, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1}
+    group: dict[str, Any] = {"lr": 0.1, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0.1}
     plain = [nn.Parameter(weight.clone()) for weight in weights]
     for parameter, gradient in zip(plain, gradients, strict=True):
         parameter.grad = gradient.clone()
