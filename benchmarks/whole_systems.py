@@ -32,7 +32,7 @@ from fastpose import models
 from fastpose.benchmark import machine, memory
 from fastpose.benchmark.cases import FORWARD, Work
 from fastpose.benchmark.orders import NotSupported
-from fastpose.benchmark.results_file import COPY, FIRST, LAST, REFERENCE
+from fastpose.benchmark.results_file import BF16, COPY, FIRST, LAST, REFERENCE
 from fastpose.benchmark.timing import TURNS, first
 
 STEP = "training step"
@@ -73,8 +73,8 @@ def ways(system: Any, size: Any, device: str, order: str) -> dict[str, Way]:
     last = device == "cpu" and (says is None or says(size, order))
     own = {"fastpose": Way(channels_last=last), FIRST if last else LAST: Way(channels_last=not last)}
     if order == STEP:
-        return {REFERENCE: Way(usual=True), **own, "fastpose bf16": Way(channels_last=last, bf16=True)}
-    copies = {COPY: Way(copied=True), "fastpose bf16": Way(copied=True, bf16=True)}
+        return {REFERENCE: Way(usual=True), **own, BF16: Way(channels_last=last, bf16=True)}
+    copies = {COPY: Way(copied=True), BF16: Way(copied=True, bf16=True)}
     return {REFERENCE: Way(usual=True), "reference folded": Way(usual=True, folded=True), **own, **copies}
 
 

@@ -11,8 +11,9 @@ SCHEMA = Path(__file__).with_name("schema.json")
 FORMAT = 2
 REFERENCE = "reference"  # the provider beside which the others stand
 FIRST, LAST, COPY = "fastpose channels first", "fastpose channels last", "fastpose for_inference"  # of whole systems
+BF16 = "fastpose bf16"
 # What must not become slower; the rest is there to compare with.
-OURS = ("cpu", "cpu avx2", "cpu float32", "triton", "cuda", "fastpose", "fastpose bf16", FIRST, LAST, COPY)
+OURS = ("cpu", "cpu avx2", "cpu float32", "triton", "cuda", "fastpose", BF16, FIRST, LAST, COPY)
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,

@@ -7,11 +7,12 @@ from itertools import groupby
 from typing import Any
 
 from fastpose.benchmark.cases import AVX2, FLOAT32
-from fastpose.benchmark.results_file import FIRST, LAST, OURS, REFERENCE
+from fastpose.benchmark.results_file import BF16, FIRST, LAST, OURS, REFERENCE
 
 Timing = dict[str, Any]
-# Ways of ours whose rivals in PyTorch use more of the processor, or that stand there to compare ours with.
-ASIDE = (AVX2, FLOAT32, FIRST, LAST)
+# Ways of ours that stand there to compare with ours, or whose rivals in PyTorch are more exact or use more of the
+# processor.
+ASIDE = (AVX2, FLOAT32, FIRST, LAST, BF16)
 BUSY = 0.3  # of the cores; numbers measured beside such a load are not to be published
 NAMES = ("operation", "size", "device", "dtype", "order")
 HEAD = ("size", "order", "backend", "ms", "IQR", "reference ms", "x", "best other ms", "x", "% of limit", "")
