@@ -29,7 +29,8 @@ SMALL: Size = (1, 8, 8, (4, 4))
 def in_subprocess(device: str, provider: str, *sizes: Size, orders: Sequence[str] = ORDERS) -> list[dict[str, Any]]:
     """Return a record per size and order: with ``extra_bytes``, or with the ``reason`` for which there is none."""
     words = [",".join(str(number) for number in (*size[:3], *size[3])) for size in sizes]
-    command = [sys.executable, "-m", __spec__.name, device, provider, ",".join(orders), *words]
+    # -P: the working folder may be a checkout whose extension is not built.
+    command = [sys.executable, "-P", "-m", __spec__.name, device, provider, ",".join(orders), *words]
     environment = os.environ | {
         "MALLOC_MMAP_THRESHOLD_": "65536",  # freed blocks go back at once, so that the peak is of what is alive
         "PYTHONPATH": str(Path(fastpose.__file__).parents[1]),  # the package under test, installed or a checkout

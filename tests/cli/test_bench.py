@@ -129,13 +129,13 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(report, "_pictures", lambda content, folder: ())
 
 
-def _raise_at_attention(monkeypatch, number):
-    """Let this process receive a signal as attention's turn comes."""
+def _at_attention(monkeypatch, happen):
+    """Let something happen as attention's turn comes."""
     measure = Run.measure
 
     def until_attention(self, jobs):
         if jobs[0].case.operation == "nonlocal_attention":
-            signal.raise_signal(number)
+            happen()
         return measure(self, jobs)
 
     monkeypatch.setattr(Run, "measure", until_attention)
@@ -147,7 +147,10 @@ def _measured(folder):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_ctrl_c_leaves_what_was_measured(run, monkeypatch):
-    _raise_at_attention(monkeypatch, signal.SIGINT)
+    def interrupt():  # what Python makes of Ctrl-C, unless it was started to ignore that
+        raise KeyboardInterrupt
+
+    _at_attention(monkeypatch, interrupt)
     code, _, err = run("bench")
     assert code == 130
     assert "interrupted" in err
@@ -156,7 +159,7 @@ def test_ctrl_c_leaves_what_was_measured(run, monkeypatch):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_sigterm_leaves_what_was_measured(run, monkeypatch):
-    _raise_at_attention(monkeypatch, signal.SIGTERM)
+    _at_attention(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         run("bench", "-o", "out")
