@@ -91,7 +91,7 @@ def limit(order: str, way: Way) -> float:
     """
     if way.bf16:
         return 0.1
-    return 3e-3 if order == STEP and way.channels_last else 1e-4
+    return 1e-2 if order == STEP and way.channels_last else 1e-4
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ void for_real_type(DType dtype, const Run& run) {
         run.template operator()<double>();
 }
 
-// Each defines its domain's functions in a module; attention.cpp, heatmap.cpp, decode.cpp, geometry.cpp.
+// Each defines its domain's functions in a module; attention.cpp, poses.cpp, heatmap.cpp, decode.cpp, geometry.cpp.
 void bind_attention(py::module_& module);
+void bind_poses(py::module_& module);
 template <class Target>
 void bind_heatmap(py::module_& module);
 template <class Target>

@@ -1,5 +1,5 @@
 // The Python module fastpose._C: how it was built, and one submodule for each place that kernels run at. Its functions
-// are those of attention.cpp, heatmap.cpp, decode.cpp and geometry.cpp; no arithmetic here.
+// are those of attention.cpp, heatmap.cpp, decode.cpp, geometry.cpp and poses.cpp; no arithmetic here.
 
 #include <algorithm>
 #include <string>
@@ -100,6 +100,7 @@ PYBIND11_MODULE(_C, module) {
     module.def("prefer_huge_pages", &advise_huge_pages);
     py::module_ cpu = module.def_submodule("cpu", "On CPU tensors; the last argument is the number of threads.");
     bind_attention(cpu);
+    bind_poses(cpu);
     bind_common<Cpu>(cpu);
     py::module_ direct = module.def_submodule("direct", "Whole public calls on CPU tensors, or None.");
     bind_direct_attention(direct);

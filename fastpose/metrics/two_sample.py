@@ -1,21 +1,18 @@
 """Can generated poses be told from real ones by their neighbours: the 1-NN two-sample test of system 004 (4.4.2).
 
 A pose is (K, 2) positions in pixels of the map, and two poses are as far apart as their joints are together: the sum
-over the joints of the Euclidean distances. Distances are float32, found tile by tile: memory grows with the number of
-poses, never with its square, and of a set with itself each pair is measured once.
+over the joints of the Euclidean distances. Distances are float32, found in a kernel's registers or tile by tile: memory
+grows with the number of poses, never with its square, and of a set with itself each pair is measured once.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fastpose import _native
 from fastpose.metrics._arrays import ArrayLike
 from fastpose.metrics.report import Result
 
@@ -25,7 +22,7 @@ CENTRE = (32.0, 32.0)
 DISTANCE = "sum over joints of Euclidean distances, an absent joint at (32, 32)"
 
 _Block = tuple[int, int]
-_CPU_BLOCK: _Block = (64, 1024)  # three float32 buffers of a tile stay in the second-level cache of one core
+_CPU_BLOCK: _Block = (64, 1024)  # three float32 buffers of a tile stay in the second-level cache
 _DEVICE_BLOCK: _Block = (4096, 4096)
 
 
@@ -71,12 +68,12 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """Return how far the nearest reference of each query is, float32 (N,), and which it is, int64 (N,).
 
-    Of references equally near the first counts. On a CPU the tiles are shared out to torch's number of threads.
+    Of references equally near the first counts.
 
     Args:
         queries, references: poses (N, K, 2) and (M, K, 2) as :func:`positions` gives them, on one device.
         exclude_self: query i and reference i are one pose, and no neighbours: leave-one-out.
-        block: queries and references per tile; default what suits the device.
+        block: queries and references per tile; by default what suits the device, on a CPU a kernel without tiles.
 
     Raises:
         ValueError: shapes that do not fit, positions that are not finite, or no reference to be near.
@@ -145,56 +142,58 @@ class _Best:
     def __init__(self, poses: Tensor) -> None:
         self.distance = poses.new_full((len(poses),), torch.inf)
         self.index = torch.full((len(poses),), torch.iinfo(torch.int64).max, device=poses.device)
-        self._lock = threading.Lock()
 
     def update(self, start: int, tile: Tensor, offset: int) -> None:
         """Take in a tile (n, m): row i is pose ``start + i``, column j pose ``offset + j`` of the other set."""
         lowest = tile.amin(1)
-        # Of most tiles few rows matter, and only their indices are looked for. No lock yet: what is held only falls.
+        # Of most tiles few rows matter, and only their indices are looked for.
         rows = (lowest <= self.distance[start : start + len(tile)]).nonzero()[:, 0]
         if not len(rows):
             return
         distance, index = lowest[rows], tile[rows].min(1).indices + offset
-        with self._lock:
-            poses = rows + start
-            held, place = self.distance[poses], self.index[poses]
-            better = (distance < held) | ((distance == held) & (index < place))
-            self.distance[poses] = torch.where(better, distance, held)
-            self.index[poses] = torch.where(better, index, place)
+        poses = rows + start
+        held, place = self.distance[poses], self.index[poses]
+        better = (distance < held) | ((distance == held) & (index < place))
+        self.distance[poses] = torch.where(better, distance, held)
+        self.index[poses] = torch.where(better, index, place)
 
 
 def _sweep(
     first: Tensor, second: Tensor, rows: _Best, columns: _Best | None, leave_out: bool, block: _Block | None
 ) -> None:
-    """Bring the distances of all pairs, tile by tile, to the rows' and, unless None, the columns' nearest.
+    """Bring the distances of all pairs to the rows' and, unless None, the columns' nearest.
 
     Args:
         first, second: (N, K, 2) and (M, K, 2).
         rows, columns: where they are brought; one and the same for a set with itself, of which one half is measured.
         leave_out: whether pose i of both is one.
-        block: rows and columns of a tile.
+        block: rows and columns of a tile; None leaves it to the kernel where it serves the device.
     """
+    if block is None and first.device.type == "cpu" and _native.missing() is None:
+        _kernel(first, second, rows, columns, leave_out)
+        return
     sides = _checked_block(block) if block else _CPU_BLOCK if first.device.type == "cpu" else _DEVICE_BLOCK
-    starts = [
-        (row, column)
-        for row in range(0, len(first), sides[0])
-        for column in range(0, len(second), sides[1])
-        if columns is not rows or column + sides[1] - 1 > row  # else its mirror image is measured
-    ]
     planes = first.permute(2, 1, 0).contiguous(), second.permute(2, 1, 0).contiguous()  # (2, K, N): x, y
-    local = threading.local()
+    buffers = first.new_empty((3, sides[0] * sides[1]))
+    for row in range(0, len(first), sides[0]):
+        for column in range(0, len(second), sides[1]):
+            if columns is rows and column + sides[1] - 1 <= row:
+                continue  # its mirror image is measured
+            tile = _distances(*planes, (row, column), sides, buffers)
+            if leave_out:
+                tile.diagonal(row - column).fill_(torch.inf)
+            rows.update(row, tile, column)
+            if columns is not None:
+                columns.update(column, tile.T, row)
 
-    def work(start: tuple[int, int]) -> None:
-        if not hasattr(local, "buffers"):
-            local.buffers = first.new_empty((3, sides[0] * sides[1]))
-        tile = _distances(*planes, start, sides, local.buffers)
-        if leave_out:
-            tile.diagonal(start[0] - start[1]).fill_(torch.inf)
-        rows.update(start[0], tile, start[1])
-        if columns is not None:
-            columns.update(start[1], tile.T, start[0])
 
-    _each(work, starts, first.device)
+def _kernel(first: Tensor, second: Tensor, rows: _Best, columns: _Best | None, leave_out: bool) -> None:
+    """Do what ``_sweep`` does, by the extension's kernel for the CPU."""
+    others = None if columns is rows else second.contiguous()
+    kept = (None, None) if columns is None or columns is rows else (columns.distance, columns.index)
+    _native.module().cpu.nearest_poses(
+        first.contiguous(), others, leave_out, rows.distance, rows.index, *kept, torch.get_num_threads()
+    )
 
 
 def _distances(first: Tensor, second: Tensor, start: tuple[int, int], sides: _Block, buffers: Tensor) -> Tensor:
@@ -211,28 +210,6 @@ def _distances(first: Tensor, second: Tensor, start: tuple[int, int], sides: _Bl
         torch.sub(here[1, joint, :, None], there[1, joint], out=y)
         total.add_(x.mul_(x).add_(y.mul_(y)).sqrt_())
     return total
-
-
-def _each(work: Callable[[tuple[int, int]], None], starts: list[tuple[int, int]], device: torch.device) -> None:
-    """Do the work of each tile: on a CPU in as many threads as torch has, each of them alone with its tile."""
-    if device.type != "cpu":
-        for start in starts:
-            work(start)
-        return
-    with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, starts):
-            pass
-
-
-@contextmanager
-def _single_threaded() -> Iterator[int]:
-    """Within the body each torch operation has one thread; yields how many it had: tiles gain nothing from a team."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _checked(argument: str, poses: ArrayLike, like: Tensor | None = None) -> Tensor:

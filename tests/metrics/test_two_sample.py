@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastpose import _native
 from fastpose.metrics import two_sample
 
 
@@ -101,12 +102,34 @@ def test_positions_that_are_no_cells():
     assert two_sample.nearest(first, first)[0].eq(0).all()  # no rounding tells equal poses apart
 
 
-def test_torch_has_its_threads_again_even_after_an_error(monkeypatch):
-    monkeypatch.setattr(two_sample, "_distances", lambda *given: 1 / 0)
-    before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError):
-        two_sample.nearest(cells(3, 0), cells(3, 1))
-    assert torch.get_num_threads() == before
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def level(request):
+    """Each instruction set that this machine has."""
+    before = _native.build_info()["simd"]
+    try:
+        _native.module().set_simd(request.param)
+    except ValueError as reason:
+        pytest.skip(str(reason))
+    yield request.param
+    _native.module().set_simd(before)
+
+
+@pytest.mark.parametrize("count", [2, 15, 16, 17, 35, 130])
+def test_the_kernel_finds_what_tiles_find(level, count):
+    first, second = cells(41, 1, side=6), cells(count, 2, side=6)  # many are equally near
+    first[7], second[-1] = first[3], first[5]
+    for poses, others, out in ((first, second, False), (second, first, False), (second, second, True)):
+        found = two_sample.nearest(poses, others, exclude_self=out)
+        tiled = two_sample.nearest(poses, others, exclude_self=out, block=(8, 16))
+        assert torch.equal(found[0], tiled[0])
+        assert torch.equal(found[1], tiled[1])
+
+
+def test_distances_beyond_the_largest_number_have_a_place_all_the_same():
+    far = torch.tensor([-3e38, 0.0, 3e38])[:, None, None].expand(3, 2, 2)
+    distance, index = two_sample.nearest(far, far, exclude_self=True)
+    assert distance.isinf().all()
+    assert index.tolist() == [1, 0, 0]
 
 
 def test_several_threads_find_what_one_finds():
@@ -115,7 +138,7 @@ def test_several_threads_find_what_one_finds():
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found.append(two_sample.neighbours(first, second, block=(32, 16)))
+            found.append(two_sample.neighbours(first, second))
     finally:
         torch.set_num_threads(before)
     for name in ("real", "fake", "real_to_fake", "fake_to_real"):
