@@ -111,7 +111,7 @@ def _sentences(content: dict[str, Any], source: str) -> Iterator[str]:
     cores = {1: "One CPU core", 2: "Two CPU cores"}.get(content["machine"]["threads"], "CPU cores")
     simd = {"avx512": " with AVX-512", "avx2": " with AVX2"}.get(content["machine"]["extension"].get("simd", ""), "")
     lost = len(summary.lost(content["timings"]))
-    losses = f"the {lost} that we lose included" if lost else "none of which we lose"
+    losses = f"the {lost if lost > 1 else 'one'} that we lose included" if lost else "none of which we lose"
     yield f"{cores}{simd}, float32, milliseconds (medians), beside plain PyTorch and the best other way to get the same"
     yield f"result, and as a share of this machine's limit, from [one run]({source})"
     yield f"of `pytest --benchmark-only`, which lists every case, {losses}:"

@@ -604,7 +604,7 @@ def test_readme_counts_losses_and_draws_the_plot_only_where_it_was_measured(resu
     results["timings"] = [timing("reference", 2.0), timing("cpu", 3.0)]
     summary.complete(results)
     without = readme_table.block(results, "results/a.json", False)
-    assert "the 1 that we lose included" in without
+    assert "the one that we lose included" in without
     assert "![" not in without
     assert "growth.png" in readme_table.block(results, "results/a.json", True)
 
