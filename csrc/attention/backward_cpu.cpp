@@ -9,12 +9,12 @@ struct BackwardScratch {
     KeyTile<T> tile[group<T>];
     T *queries, *grad_out, *scores, *grad_scores;
 
-    BackwardScratch(const Sizes& size, Arena<T>& arena) {
+    BackwardScratch(const Sizes& size, Arena& arena) {
         for (KeyTile<T>& each : tile) each = KeyTile<T>(size, false, arena);
-        queries = arena.take(stage_size<T>(size.key_channels));
-        grad_out = arena.take(stage_size<T>(size.value_channels));
-        scores = arena.take(block * packed<T>);
-        grad_scores = arena.take(block * packed<T>);
+        queries = arena.take<T>(stage_size<T>(size.key_channels));
+        grad_out = arena.take<T>(stage_size<T>(size.value_channels));
+        scores = arena.take<T>(block * packed<T>);
+        grad_scores = arena.take<T>(block * packed<T>);
     }
 };
 
@@ -33,7 +33,7 @@ FASTPOSE_INLINE void softmax_gradient(int64_t count, const T* lse, const T* delt
 
 template <class T>
 void backward_tiles(const Backward<T>& p, const T* delta, int64_t b, const Columns& columns, T* query_rows, T* memory) {
-    Arena<T> arena(memory);
+    Arena arena(memory);
     BackwardScratch<T> scratch(p.size, arena);
     const auto [batch, ck, cv, nq, nk] = p.size;
     const int64_t row_width = round_up(ck, lanes<T>), tiles = columns.tiles();

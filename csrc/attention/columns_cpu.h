@@ -91,17 +91,17 @@ struct KeyTile {
     Rows<T> grad_key, grad_value;
 
     KeyTile() = default;
-    KeyTile(const Sizes& size, bool second, Arena<T>& arena) {
+    KeyTile(const Sizes& size, bool second, Arena& arena) {
         const int64_t ck = size.key_channels * packed<T>, cv = size.value_channels * packed<T>;
         const int64_t rows = round_up(size.key_channels, lanes<T>) * packed<T>;
-        key_room = arena.take(ck);
-        value_room = arena.take(cv);
-        key_rows = arena.take(rows);
-        grad_key_room = arena.take(ck);
-        grad_value_room = arena.take(cv);
-        cot_key_room = second ? arena.take(ck) : nullptr;
-        cot_value_room = second ? arena.take(cv) : nullptr;
-        cot_key_rows = second ? arena.take(rows) : nullptr;
+        key_room = arena.take<T>(ck);
+        value_room = arena.take<T>(cv);
+        key_rows = arena.take<T>(rows);
+        grad_key_room = arena.take<T>(ck);
+        grad_value_room = arena.take<T>(cv);
+        cot_key_room = second ? arena.take<T>(ck) : nullptr;
+        cot_value_room = second ? arena.take<T>(cv) : nullptr;
+        cot_key_rows = second ? arena.take<T>(rows) : nullptr;
     }
 
     template <class Problem>

@@ -20,12 +20,12 @@ struct TangentTile {
     Rows<const T> queries, cot_queries;
 
     TangentTile() = default;
-    TangentTile(const Sizes& size, Arena<T>& arena)
-        : query_room(arena.take(size.key_channels * packed<T>)),
-          cot_query_room(arena.take(size.key_channels * packed<T>)),
-          sums(arena.take(size.value_channels * packed<T>)),
-          lse(arena.take(packed<T>)),
-          total(arena.take(packed<T>)) {}
+    TangentTile(const Sizes& size, Arena& arena)
+        : query_room(arena.take<T>(size.key_channels * packed<T>)),
+          cot_query_room(arena.take<T>(size.key_channels * packed<T>)),
+          sums(arena.take<T>(size.value_channels * packed<T>)),
+          lse(arena.take<T>(packed<T>)),
+          total(arena.take<T>(packed<T>)) {}
 
     void start(const DoubleBackward<T>& p, int64_t b, int64_t first, int64_t count) {
         const int64_t ck = p.size.key_channels;
@@ -55,14 +55,14 @@ struct TangentScratch {
     TangentTile<T> tile[group<T>];
     T *keys, *values, *cot_keys, *cot_values, *scores, *tangents;
 
-    TangentScratch(const Sizes& size, Arena<T>& arena) {
+    TangentScratch(const Sizes& size, Arena& arena) {
         for (TangentTile<T>& each : tile) each = TangentTile<T>(size, arena);
-        keys = arena.take(stage_size<T>(size.key_channels));
-        cot_keys = arena.take(stage_size<T>(size.key_channels));
-        values = arena.take(stage_size<T>(size.value_channels));
-        cot_values = arena.take(stage_size<T>(size.value_channels));
-        scores = arena.take(block * packed<T>);
-        tangents = arena.take(block * packed<T>);
+        keys = arena.take<T>(stage_size<T>(size.key_channels));
+        cot_keys = arena.take<T>(stage_size<T>(size.key_channels));
+        values = arena.take<T>(stage_size<T>(size.value_channels));
+        cot_values = arena.take<T>(stage_size<T>(size.value_channels));
+        scores = arena.take<T>(block * packed<T>);
+        tangents = arena.take<T>(block * packed<T>);
     }
 };
 
@@ -88,7 +88,7 @@ FASTPOSE_INLINE void softmax_tangent(int64_t count, const T* lse, T* scores, T* 
 template <class T>
 void tangent_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, int64_t first, int64_t tiles,
                    T* memory) {
-    Arena<T> arena(memory);
+    Arena arena(memory);
     TangentScratch<T> scratch(p.size, arena);
     const auto [batch, ck, cv, nq, nk] = p.size;
     const int64_t step = tile_positions<T>(nq);
@@ -150,15 +150,15 @@ struct SecondScratch {
     KeyTile<T> tile[group<T>];
     T *queries, *cot_queries, *grad_out, *scores, *tangents, *grads, *products;
 
-    SecondScratch(const Sizes& size, Arena<T>& arena) {
+    SecondScratch(const Sizes& size, Arena& arena) {
         for (KeyTile<T>& each : tile) each = KeyTile<T>(size, true, arena);
-        queries = arena.take(stage_size<T>(size.key_channels));
-        cot_queries = arena.take(stage_size<T>(size.key_channels));
-        grad_out = arena.take(stage_size<T>(size.value_channels));
-        scores = arena.take(block * packed<T>);
-        tangents = arena.take(block * packed<T>);
-        grads = arena.take(block * packed<T>);
-        products = arena.take(block * packed<T>);
+        queries = arena.take<T>(stage_size<T>(size.key_channels));
+        cot_queries = arena.take<T>(stage_size<T>(size.key_channels));
+        grad_out = arena.take<T>(stage_size<T>(size.value_channels));
+        scores = arena.take<T>(block * packed<T>);
+        tangents = arena.take<T>(block * packed<T>);
+        grads = arena.take<T>(block * packed<T>);
+        products = arena.take<T>(block * packed<T>);
     }
 };
 
@@ -199,7 +199,7 @@ void second_tile(const DoubleBackward<T>& p, const RowStatistics<T>& rows, const
 template <class T>
 void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int64_t b, const Columns& columns,
                   T* query_rows, T* memory) {
-    Arena<T> arena(memory);
+    Arena arena(memory);
     SecondScratch<T> scratch(p.size, arena);
     const auto [batch, ck, cv, nq, nk] = p.size;
     const int64_t tiles = columns.tiles(), row_width = round_up(ck, lanes<T>);

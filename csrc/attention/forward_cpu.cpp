@@ -71,11 +71,11 @@ struct QueryTile {
     Rows<T> sums;
 
     QueryTile() = default;
-    QueryTile(const Sizes& size, Arena<T>& arena)
-        : query_room(arena.take(size.key_channels * packed<T>)),
-          sum_room(arena.take(size.value_channels * packed<T>)),
-          maximum(arena.take(packed<T>)),
-          total(arena.take(packed<T>)) {}
+    QueryTile(const Sizes& size, Arena& arena)
+        : query_room(arena.take<T>(size.key_channels * packed<T>)),
+          sum_room(arena.take<T>(size.value_channels * packed<T>)),
+          maximum(arena.take<T>(packed<T>)),
+          total(arena.take<T>(packed<T>)) {}
 
     bool in_result() const { return sums.data != sum_room; }  // the sums of normalised probabilities
 };
@@ -85,12 +85,12 @@ struct ForwardScratch {
     QueryTile<T> tile[group<T>];
     T *keys, *values, *scores, *rescale;
 
-    ForwardScratch(const Sizes& size, Arena<T>& arena) {
+    ForwardScratch(const Sizes& size, Arena& arena) {
         for (QueryTile<T>& each : tile) each = QueryTile<T>(size, arena);
-        keys = arena.take(stage_size<T>(size.key_channels));
-        values = arena.take(stage_size<T>(size.value_channels));
-        scores = arena.take(block * packed<T>);
-        rescale = arena.take(packed<T>);
+        keys = arena.take<T>(stage_size<T>(size.key_channels));
+        values = arena.take<T>(stage_size<T>(size.value_channels));
+        scores = arena.take<T>(block * packed<T>);
+        rescale = arena.take<T>(packed<T>);
     }
 };
 
@@ -154,7 +154,7 @@ void finish_queries(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles
 
 template <class T>
 void forward_tiles(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles, T* memory) {
-    Arena<T> arena(memory);
+    Arena arena(memory);
     ForwardScratch<T> scratch(p.size, arena);
     const int64_t ck = p.size.key_channels, cv = p.size.value_channels;
     for (int64_t g = 0; g < tiles; ++g)

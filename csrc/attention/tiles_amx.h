@@ -6,6 +6,7 @@
 
 #include "attention/attention_amx.h"
 #include "common/amx_split.h"
+#include "common/arena.h"
 #include "common/parallel.h"
 
 namespace fastpose::attention {
@@ -14,33 +15,7 @@ namespace {
 constexpr int64_t block = 256;  // walked positions between two visits to the sums of a strip
 constexpr int64_t block_steps = block / amx::depth;
 
-FASTPOSE_INLINE int64_t divide_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
-FASTPOSE_INLINE int64_t round_up(int64_t count, int64_t unit) { return divide_up(count, unit) * unit; }
 FASTPOSE_INLINE int64_t steps_of(int64_t count) { return divide_up(count, amx::depth); }
-
-// Scratch memory handed out piece by piece, on cache lines; a null start only measures.
-class Arena {
-   public:
-    explicit Arena(std::byte* start) : start_(start) {}
-    template <class T>
-    T* take(int64_t count) {
-        std::byte* piece = start_ ? start_ + used_ : nullptr;
-        used_ += round_up(count * sizeof(T), 64);
-        return reinterpret_cast<T*>(piece);
-    }
-    int64_t used() const { return used_; }
-
-   private:
-    std::byte* start_;
-    int64_t used_ = 0;
-};
-
-template <class Pieces>
-int64_t scratch_bytes(const Sizes& size) {
-    Arena measure(nullptr);
-    Pieces(size, measure);
-    return measure.used();
-}
 
 // Calls body(image, first position, count, its tiles) for every block of positions of a batch.
 template <class Body>

@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "attention/attention.h"
+#include "common/arena.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 
@@ -31,9 +32,6 @@ template <class T>
 constexpr int64_t packed = tile_vectors * lanes<T>;  // positions along the lanes of one tile
 template <class T>
 constexpr int64_t group = 384 / packed<T>;  // tiles that share a staged block: their sums stay in the L2 cache
-
-FASTPOSE_INLINE int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
-FASTPOSE_INLINE int64_t divide_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
 
 // How many positions lie along the lanes of a tile: as many for each of as few tiles as hold `positions`.
 template <class T>
@@ -251,28 +249,11 @@ void row_dots(Strided3<const T> x, Strided3<const T> y, const Sizes& size, T* do
         }
     });
 }
-// Scratch memory handed out piece by piece; a null start only measures.
-template <class T>
-class Arena {
-   public:
-    explicit Arena(T* start) : start_(start) {}
-    T* take(int64_t count) {
-        T* piece = start_ ? start_ + used_ : nullptr;
-        used_ += round_up(count, 64 / sizeof(T));
-        return piece;
-    }
-    int64_t used() const { return used_; }
 
-   private:
-    T* start_;
-    int64_t used_ = 0;
-};
-
+// The numbers of T that what `Pieces` takes fits into, whole cache lines of them.
 template <class Pieces, class T>
 int64_t scratch_count(const Sizes& size) {
-    Arena<T> measure(nullptr);
-    Pieces(size, measure);
-    return round_up(measure.used(), 64);
+    return round_up(divide_up(scratch_bytes<Pieces>(size), sizeof(T)), 64);
 }
 
 }  // namespace FASTPOSE_SIMD

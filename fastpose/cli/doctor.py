@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -51,23 +50,16 @@ def _version(name: str) -> str:
 def _devices() -> Iterator[str]:
     import torch
 
+    from fastpose.benchmark import machine
+
     yield "devices"
-    yield f"  cpu: {_processor()}, {torch.get_num_threads()} threads"
+    yield f"  cpu: {machine.processor()}, {torch.get_num_threads()} threads"
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield f"  cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     if not torch.cuda.is_available():
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         yield f"  cuda: none ({built})"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _extension() -> Iterator[str]:
