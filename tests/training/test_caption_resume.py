@@ -12,7 +12,7 @@ import caption_files
 import numpy as np
 import pytest
 import torch
-from toy_system import state_hash
+from runs import state_hash
 
 from fastpose import training
 from fastpose.data import captions, text

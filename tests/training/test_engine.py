@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import torch
 import toy_system
 
@@ -47,7 +48,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     names += [f"state/{path.name}" for path in (first / "state").iterdir()]
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    assert toy_system.state_hash(first) != toy_system.state_hash(toy_system.train(tmp_path / "c", "run.seed=1").folder)
+    assert runs.state_hash(first) != runs.state_hash(toy_system.train(tmp_path / "c", "run.seed=1").folder)
 
 
 def test_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None
 
 def test_the_batches_do_not_depend_on_workers(tmp_path: Path) -> None:
     pair = [toy_system.train(tmp_path / str(n), *SHORT, f"run.workers={n}").folder for n in (0, 2)]
-    assert toy_system.state_hash(pair[0]) == toy_system.state_hash(pair[1])
+    assert runs.state_hash(pair[0]) == runs.state_hash(pair[1])
 
 
 def test_accumulation_groups_batches(tmp_path: Path) -> None:
@@ -137,8 +138,8 @@ def test_a_resume_has_weights_of_its_own(tmp_path: Path) -> None:
     part = toy_system.train(tmp_path / "part", start, "run.max_steps=5").folder
     first.unlink()
     toy_system.train(tmp_path / "part", start, resume=part)
-    assert toy_system.state_hash(part) == toy_system.state_hash(whole)
-    assert toy_system.state_hash(whole) != toy_system.state_hash(toy_system.train(tmp_path / "plain").folder)
+    assert runs.state_hash(part) == runs.state_hash(whole)
+    assert runs.state_hash(whole) != runs.state_hash(toy_system.train(tmp_path / "plain").folder)
 
 
 def test_a_resume_point_of_before_a_key_existed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from runs import state_hash
 
 from fastpose import models, training
 from fastpose.data import transforms
-from fastpose.training import checkpoint, outcome, pose3d, pose3d_scores, resume_point, state_tree, systems
+from fastpose.training import checkpoint, outcome, pose3d, pose3d_scores, systems
 from fastpose.training import config as configuration
 
 RECIPES = [name for name in training.list_recipes() if name.startswith("pose3d/")]
@@ -203,13 +203,6 @@ def plain() -> Iterator[None]:
         patch.setattr(outcome, "write_report", lambda *_: None)
         patch.setattr(outcome, "evaluate", lambda *_: [])
         yield
-
-
-def state_hash(folder: Path) -> str:
-    state, _ = resume_point.load(folder / "state")
-    tensors: dict[str, torch.Tensor] = {}
-    tree = state_tree.encode(state, tensors)
-    return hashlib.sha256((repr(tree) + checkpoint.hash_tensors(tensors)).encode()).hexdigest()
 
 
 def test_train_leaves_a_run_folder(run: training.FitResult) -> None:

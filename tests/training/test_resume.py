@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import toy_system
 
 from fastpose.training import engine, resume_point, signals
@@ -25,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     hashes: dict[str, Any] = {}
     for extra in ("", "run.accumulate=3", "run.precision=fp16"):
         run = toy_system.train(tmp_path_factory.mktemp("whole"), *ALL, *extra.split()).folder
-        hashes[extra] = (toy_system.state_hash(run), (run / "metrics.csv").read_text())
+        hashes[extra] = (runs.state_hash(run), (run / "metrics.csv").read_text())
     return hashes
 
 
@@ -35,14 +36,14 @@ def test_resume_is_bit_exact(tmp_path: Path, whole: dict[str, Any], stop: int) -
     assert first.step == stop
     again = toy_system.train(tmp_path, *ALL, resume=first.folder)
     assert again.folder == first.folder
-    assert (toy_system.state_hash(again.folder), (again.folder / "metrics.csv").read_text()) == whole[""]
+    assert (runs.state_hash(again.folder), (again.folder / "metrics.csv").read_text()) == whole[""]
 
 
 @pytest.mark.parametrize(("extra", "stop"), [("run.accumulate=3", 5), ("run.precision=fp16", 17)])
 def test_resume_is_bit_exact_in_other_modes(tmp_path: Path, whole: dict[str, Any], extra: str, stop: int) -> None:
     first = toy_system.train(tmp_path, *ALL, extra, f"run.max_steps={stop}")
     again = toy_system.train(tmp_path, *ALL, extra, resume=first.folder)
-    assert toy_system.state_hash(again.folder) == whole[extra][0]
+    assert runs.state_hash(again.folder) == whole[extra][0]
 
 
 def test_many_interruptions_and_workers(tmp_path: Path, whole: dict[str, Any]) -> None:
@@ -52,7 +53,7 @@ def test_many_interruptions_and_workers(tmp_path: Path, whole: dict[str, Any]) -
     run = toy_system.train(tmp_path, *ALL, resume=run).folder
     state, _ = resume_point.load(run / "state")
     assert state["position"]["step"] == 36
-    assert toy_system.state_hash(run) == whole[""][0]
+    assert runs.state_hash(run) == whole[""][0]
 
 
 def test_the_earlier_resume_point_can_be_named(tmp_path: Path, whole: dict[str, Any]) -> None:
@@ -62,7 +63,7 @@ def test_the_earlier_resume_point_can_be_named(tmp_path: Path, whole: dict[str, 
     with pytest.raises(ValueError, match=f"truncated .*resume from {earlier} instead"):
         toy_system.train(tmp_path, *ALL, resume=run)
     again = toy_system.train(tmp_path, *ALL, resume=earlier)
-    assert (toy_system.state_hash(again.folder), (run / "metrics.csv").read_text()) == whole[""]
+    assert (runs.state_hash(again.folder), (run / "metrics.csv").read_text()) == whole[""]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_signal_saves_and_leaves_with_its_code(
     (run,) = (tmp_path / "toy" / "points").iterdir()
     assert resume_point.load(run / "state")[0]["position"]["step"] == step
     toy_system.train(tmp_path, *ALL, resume=run)
-    assert (toy_system.state_hash(run), (run / "metrics.csv").read_text()) == whole[""]
+    assert (runs.state_hash(run), (run / "metrics.csv").read_text()) == whole[""]
 
 
 @pytest.mark.parametrize("call", [1, 3])
@@ -175,7 +176,7 @@ def test_a_signal_during_an_evaluation_breaks_it_off(
     (run,) = (tmp_path / "toy" / "points").iterdir()
     assert resume_point.load(run / "state")[0]["position"] == {"epoch": call - 1, "in_epoch": 12, "step": 12 * call}
     toy_system.train(tmp_path, *ALL, resume=run)
-    assert (toy_system.state_hash(run), (run / "metrics.csv").read_text()) == whole[""]
+    assert (runs.state_hash(run), (run / "metrics.csv").read_text()) == whole[""]
     assert (run / "report.html").is_file()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -15,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from runs import state_hash
 from transfer_cases import batch_for, update_for, with_sgd
 
 from fastpose import models, ops, training
-from fastpose.training import checkpoint, multiscale, outcome, pona, resume_point, state_tree, systems, transfer_data
 from fastpose.training import config as configuration
+from fastpose.training import multiscale, outcome, pona, resume_point, systems, transfer_data
 
 RECIPES = [name for name in training.list_recipes() if name.startswith(("pona/", "multiscale/"))]
 PONA = {
@@ -287,13 +287,6 @@ def test_weights_are_those_of_a_system_that_transfers(name: str, runs: dict[str,
     assert (system.name, system.estimator) == (name.partition("/")[0], None)
     assert system.transfer is not None
     assert system.transfer(network, config).network is network
-
-
-def state_hash(run: Path) -> str:
-    state, _ = resume_point.load(run / "state")
-    tensors: dict[str, torch.Tensor] = {}
-    tree = state_tree.encode(state, tensors)
-    return hashlib.sha256((repr(tree) + checkpoint.hash_tensors(tensors)).encode()).hexdigest()
 
 
 LONG = ("run.epochs=4", "run.max_steps=0", "run.ema=0.9", "run.evaluate_every=4", "schedule=linear")

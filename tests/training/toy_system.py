@@ -7,7 +7,6 @@ Run as a script it trains, for the tests that start processes::
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from fastpose.metrics.report import Result
-from fastpose.training import checkpoint, engine, resume_point, state_tree
 from fastpose.training import config as configuration
+from fastpose.training import engine
 from fastpose.training.config import Recipe, RunConfig
 
 
@@ -150,14 +149,6 @@ def train(out: Path, *overrides: str, resume: Path | None = None, **options: Any
     chosen = recipe(*overrides)
     options = {"progress": False, **options}
     return engine.launch(chosen, lambda: ToyTrainer(chosen.config), out=out, resume=resume, **options)
-
-
-def state_hash(run: Path) -> str:
-    """Return the sha256 over all state of a run's newest resume point."""
-    state, _ = resume_point.load(run / "state")
-    tensors: dict[str, Tensor] = {}
-    tree = state_tree.encode(state, tensors)
-    return hashlib.sha256((repr(tree) + checkpoint.hash_tensors(tensors)).encode()).hexdigest()
 
 
 def main(arguments: list[str]) -> None:
