@@ -15,6 +15,7 @@ DOCUMENTS = [
     PROJECT / "README.md",
     PROJECT / "CHANGELOG.md",
     PROJECT / "CONTRIBUTING.md",
+    PROJECT / "SECURITY.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
