@@ -19,7 +19,7 @@ from fastpose.training import checkpoint, distributed, randomness
 from fastpose.training.config import Recipe, RunConfig, to_dict
 from fastpose.training.distributed import World
 from fastpose.training.loop import Job
-from fastpose.training.phases import Update
+from fastpose.training.phases import Update, is_finite
 from fastpose.training.run_folder import RunFolder
 
 
@@ -112,7 +112,8 @@ def launch(
 
     Raises:
         SystemExit: 143 or 130 after SIGTERM or SIGINT, the state being saved.
-        ValueError: bad configuration, a resume point or ``run.start`` that does not fit, updates that stay not finite.
+        ValueError: bad configuration, a resume point or ``run.start`` that does not fit, a ``run.start`` or updates
+            that are not finite.
         FileNotFoundError: no file ``run.start``.
     """
     settings: RunConfig = recipe.config.run
@@ -166,6 +167,8 @@ def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
     state, manifest = checkpoint.load_weights(path)
     network = trainer.networks[trainer.main_network]
     checkpoint.load_into(network, state, source=path, manifest=manifest, config=to_dict(recipe.config))
+    if not is_finite(network):
+        raise ValueError(f"run.start {path}: holds NaN or infinite values; take other weights")
 
 
 def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:

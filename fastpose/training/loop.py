@@ -19,7 +19,7 @@ from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
 from fastpose.training.distributed import World
 from fastpose.training.ema import Ema
 from fastpose.training.logbook import Logbook, Window, require_tensorboard
-from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite, step_schedule
+from fastpose.training.phases import BufferGuard, NonFiniteError, Update, step_schedule
 from fastpose.training.progress import create_progress
 from fastpose.training.run_folder import RunFolder
 from fastpose.training.signals import StopRequest, exit_code, signal_name
@@ -366,12 +366,12 @@ class Job:
         """Publish a resume point and ``weights/last``; the leader writes, the others give what is theirs.
 
         Raises:
-            NonFiniteError: weights that are not finite never replace those of an earlier resume point.
+            NonFiniteError: a state that is not finite never replaces an earlier resume point.
         """
-        broken = [name for name, network in self.trainer.networks.items() if not is_finite(network)]
-        if broken:
+        broken = distributed.gather(snapshot.not_finite(self), self.place)
+        for what in (what for parts in broken for what in parts):
             raise NonFiniteError(
-                f"step {self.position.step}: weights of {broken[0]!r} are not finite and were not saved; "
+                f"step {self.position.step}: {what} are not finite and were not saved; "
                 "lower the learning rate or set run.clip_norm, and resume from the earlier state"
             )
         private = distributed.gather(snapshot.take_private(self), self.place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastpose.training.ema import Ema
 from fastpose.training.optimizers import lay_out_gradients
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_NAMED = 16  # samples that a message names
 
 
 class NonFiniteError(ValueError):
@@ -66,11 +67,11 @@ class Update:
         self._scalers = {name: torch.amp.GradScaler(kind, enabled=precision == "fp16") for name in optimizers}
         self._parameters = {name: _trained(optimizer) for name, optimizer in optimizers.items()}
         self._losses: dict[str, Tensor] = {}
-        self._terms: dict[str, float] = {}
+        self._terms: dict[str, dict[str, Tensor]] = {}
         self.skipped = dict.fromkeys(optimizers, 0)
         self._in_a_row = dict.fromkeys(optimizers, 0)
         self._step, self._last = 0, True
-        self._samples: Tensor | None = None
+        self._samples: list[Tensor] = []
         self.disturbed = False
         """Whether an update of this step was skipped."""
         self.failure: NonFiniteError | None = None
@@ -129,8 +130,9 @@ class Update:
         wanted = [parameter for parameter in parameters if parameter.requires_grad]
         self._scalers[name].scale(share).backward(inputs=wanted, retain_graph=retain_graph)
         self._losses[name] = self._losses[name] + share.detach() if name in self._losses else share.detach()
-        if terms:
-            self._terms.update({key: value.detach() for key, value in terms.items()})  # type: ignore[misc]
+        known = self._terms.setdefault(name, {})
+        for key, value in (terms or {}).items():
+            known[key] = known[key] + value.detach() if key in known else value.detach()
 
     def step(self, name: str) -> bool:
         """Let optimizer ``name`` take its step with the gradients that ``backward`` gathered; see ``__call__``."""
@@ -156,21 +158,25 @@ class Update:
         if scaler.is_enabled():
             scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        overflow = scaler.is_enabled() and scale > 1.0 and bool(torch.isfinite(loss))
+        overflow = scaler.is_enabled() and scaler.get_scale() < scale and scale > 1.0 and bool(torch.isfinite(loss))
         self._count(name, finite, overflow, loss, norm)
+        self._terms.pop(name)
         return finite
 
     # ---- for the engine ----------------------------------------------------------------------------------------
 
     def begin(self, step: int, samples: Tensor | None, *, last: bool) -> None:
         """Announce a batch: its step and sample indices (for messages), and whether it completes the step."""
-        self._step, self._samples, self._last = step, samples, last
+        if step != self._step:
+            self._samples.clear()
+        if samples is not None:
+            self._samples.append(samples)
+        self._step, self._last = step, last
 
     def finish(self) -> None:
         """Bring the averaged weights up to the step that ended; weights that are not finite never enter them."""
         if self.ema is not None and self.main in self._stepped and is_finite(self._networks[self.main]):
             self.ema.update(self._networks[self.main])
-        self._terms.clear()
         self._stepped.clear()
         self.disturbed = False
 
@@ -204,14 +210,15 @@ class Update:
             return
         self.disturbed = True
         self.skipped[name] += 1
-        # A scale that is still too large is how fp16 finds its scale; it is no fault of the run.
-        self._in_a_row[name] += 0 if overflow else 1
+        if overflow:  # a scale that is still too large is how fp16 finds its scale; it is no fault of the run
+            return
+        self._in_a_row[name] += 1
         if self._in_a_row[name] >= self.limit:
             self.failure = NonFiniteError(self._explain(name, float(loss), float(norm)))
 
     def _explain(self, name: str, loss: float, norm: float) -> str:
-        terms = ", ".join(f"{key} {float(value):g}" for key, value in self._terms.items())
-        samples = "not known" if self._samples is None else ", ".join(map(str, self._samples.tolist()[:16]))
+        terms = ", ".join(f"{key} {float(value) / self.accumulate:g}" for key, value in self._terms[name].items())
+        samples = self._all_samples()
         what = "loss" if not math.isfinite(loss) else "gradient"
         return (
             f"step {self._step}: {self._in_a_row[name]} updates of {name!r} in a row had a {what} that is not finite "
@@ -219,12 +226,41 @@ class Update:
             "lower the learning rate, set run.clip_norm, or look at these samples"
         )
 
+    def _all_samples(self) -> str:
+        """Return the samples of the step, of its batches and of all processes, as text."""
+        own = [index for samples in self._samples for index in samples.tolist()]
+        known = [str(index) for part in distributed.gather(own, self.place) for index in part]
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        return ", ".join(known[:_NAMED]) + more if known else "not known"
 
-@torch.no_grad()
+
 def is_finite(network: nn.Module) -> bool:
     """Return whether every parameter and buffer of a network is finite."""
-    tensors = [t for t in [*network.parameters(), *network.buffers()] if t.is_floating_point()]
-    return not tensors or bool(torch.isfinite(torch.stack([n.float() for n in torch._foreach_norm(tensors)]).sum()))
+    return are_finite([*network.parameters(), *network.buffers()])
+
+
+@torch.no_grad()
+def are_finite(state: Any) -> bool:
+    """Return whether every number in a nest of lists, dicts, tensors and numbers is finite; other values have none."""
+    leaves = list(_leaves(state))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    if not all(math.isfinite(leaf) for leaf in leaves if isinstance(leaf, float)):
+        return False
+    totals = [
+        torch.stack([norm.float() for norm in torch._foreach_norm([t for t in tensors if t.device == device])]).sum()
+        for device in {tensor.device for tensor in tensors}
+    ]
+    return all(bool(torch.isfinite(total)) for total in totals)
+
+
+def _leaves(state: Any) -> Iterator[Any]:
+    if isinstance(state, Mapping):
+        state = list(state.values())
+    if not isinstance(state, list | tuple):
+        yield state
+        return
+    for value in state:
+        yield from _leaves(value)
 
 
 def _trained(optimizer: Optimizer) -> list[nn.Parameter]:

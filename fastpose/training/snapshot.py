@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastpose.training import checkpoint, optimizers, randomness
+from fastpose.training.phases import are_finite
 
 if TYPE_CHECKING:
     from fastpose.training.loop import Job
@@ -37,6 +38,17 @@ def take(job: Job, private: list[dict[str, Any]]) -> dict[str, Any]:
         "best": job.best.record,
         "rows": job.logbook.rows,
     }
+
+
+def not_finite(job: Job) -> list[str]:
+    """Return which parts of what ``take`` returns hold values that are not finite."""
+    trainer = job.trainer
+    parts: dict[str, Any] = {f"weights of {name!r}": network.state_dict() for name, network in trainer.networks.items()}
+    for name, optimizer in trainer.optimizers.items():
+        parts[f"averages of the optimizer {name!r}"] = optimizer.state_dict()["state"]
+    parts["averaged weights"] = None if job.ema is None else job.ema.average.state_dict()
+    parts["the trainer's numbers"] = trainer.state()
+    return [what for what, state in parts.items() if not are_finite(state)]
 
 
 def put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping[str, Any], config: Any) -> None:

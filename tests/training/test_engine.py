@@ -157,29 +157,6 @@ def test_a_resume_point_of_before_a_key_existed_goes_on(tmp_path: Path, monkeypa
         toy_system.train(tmp_path, "run.clip_norm=2", "run.epochs=9", resume=run)
 
 
-def train_scored(folder: Path, scores: list[float], *overrides: str, mode: str = "max") -> engine.FitResult:
-    recipe = toy_system.recipe(f"run.epochs={len(scores)}", "data.length=4", *overrides)
-
-    def make() -> toy_system.ToyTrainer:
-        trainer = toy_system.ToyTrainer(recipe.config)
-        trainer.scores, trainer.monitor_mode = list(scores), mode
-        return trainer
-
-    return engine.launch(recipe, make, out=folder, progress=False)
-
-
-@pytest.mark.parametrize(
-    ("scores", "mode", "epoch"),
-    [([1.0, 3.0, 2.0], "max", 2), ([1.0, math.nan, 0.5], "max", 1), ([math.nan, 2.0, 1.0], "min", 3)],
-)
-def test_best_follows_the_monitor_and_ignores_nan(tmp_path: Path, scores: list[float], mode: str, epoch: int) -> None:
-    result = train_scored(tmp_path, scores, mode=mode)
-    assert result.best is not None
-    assert result.best["epoch"] == epoch
-    _, manifest = checkpoint.load_weights(result.folder / "weights" / "best.safetensors")
-    assert (manifest["step"], manifest["results"][0]["value"]) == (epoch, scores[epoch - 1])
-
-
 def test_what_the_training_set_told_goes_with_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = toy_system.train(tmp_path, *SHORT).folder
     monkeypatch.setattr(toy_system.ToyTrainer, "measured", lambda trainer: {"data.size": 1.5}, raising=False)
@@ -209,13 +186,6 @@ def test_the_training_set_is_asked_once_and_not_before_weights_are_written(
     assert happened == ["step"] * 4 + ["measured"]
 
 
-def test_nothing_but_nan_has_no_best(tmp_path: Path) -> None:
-    result = train_scored(tmp_path, [math.nan, math.nan])
-    assert result.best is None
-    assert not (result.folder / "weights" / "best.safetensors").exists()
-    assert rows(result.folder, "evaluation")[0]["value"] is None
-
-
 def test_a_monitor_that_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_system.ToyTrainer, "monitor", "scores")
     with pytest.raises(ValueError, match="unknown monitor 'scores'; did you mean 'score'"):
@@ -241,47 +211,7 @@ def test_checkpoints_by_steps_and_epochs(tmp_path: Path) -> None:
     assert [path.stem[-2:] for path in resume_point.saves(run / "state")] == ["35", "36"]
 
 
-@pytest.mark.parametrize("name", ["generator", "critic", "penalty"])
-def test_a_passing_nan_is_skipped_and_reaches_nothing(tmp_path: Path, name: str) -> None:
-    overrides = (f"poison={name}", "poison_from=4", "poison_to=6", "run.ema=0.9")
-    result = toy_system.train(tmp_path, *overrides)
-    state, _ = resume_point.load(result.folder / "state")
-    which = "generator" if name == "generator" else "critic"
-    assert state["update"]["skipped"][which] == 2
-    for weights in ("best", "last"):
-        tensors, _ = checkpoint.load_weights(result.folder / "weights" / f"{weights}.safetensors")
-        assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
-    values = [value for row in rows(result.folder, "train") for value in row.values()]
-    assert None not in values
-    assert rows(result.folder, "train")[-1]["skipped"] == 2
-
-
-def test_a_nan_that_stays_ends_the_run_after_saving(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match=r"step 6: 3 updates of 'critic' in a row .*penalty nan.*samples \d+, \d+"):
-        toy_system.train(tmp_path, "poison=penalty", "poison_from=4", "run.skip_nonfinite=3")
-    (run,) = (tmp_path / "toy" / "points").iterdir()
-    state, _ = resume_point.load(run / "state")
-    assert state["position"]["step"] == 6
-    assert all(bool(torch.isfinite(value).all()) for value in state["networks"]["generator"].values())
-
-
-def test_broken_statistics_and_numbers_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = toy_system.ToyTrainer.step
-
-    def poisoned(self: Any, batch: dict[str, torch.Tensor], update: Any) -> dict[str, torch.Tensor]:
-        if self.count == 3:
-            batch = batch | {"x": batch["x"] * float("nan")}
-        return original(self, batch, update)
-
-    monkeypatch.setattr(toy_system.ToyTrainer, "step", poisoned)
-    run = toy_system.train(tmp_path).folder
-    state, _ = resume_point.load(run / "state")
-    assert all(bool(torch.isfinite(value).all()) for value in state["networks"]["generator"].values())
-    assert math.isfinite(state["trainer"]["k"])
-    assert state["update"]["skipped"] == {"generator": 1, "critic": 1}
-
-
-def test_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
+def test_promise_13_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
     recipe = toy_system.recipe("run.skip_nonfinite=3", "run.checkpoint_steps=1")
 
     def make() -> toy_system.ToyTrainer:
@@ -293,6 +223,18 @@ def test_weights_that_overflow_are_not_saved(tmp_path: Path) -> None:
         engine.launch(recipe, make, out=tmp_path, progress=False)
     (run,) = (tmp_path / "toy" / "points").iterdir()
     assert list((run / "weights").iterdir()) == list((run / "state").iterdir()) == []
+
+
+def test_promise_13_a_start_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    run = toy_system.train(tmp_path / "first", *SHORT).folder
+    weights, manifest = checkpoint.load_weights(run / "weights" / "last.safetensors")
+    network = toy_system.ToyTrainer(toy_system.recipe().config).networks["generator"]
+    network.load_state_dict(weights)
+    torch.nn.init.constant_(network[0].bias, math.nan)
+    checkpoint.save_weights(tmp_path / "nan.safetensors", network, manifest)
+    with pytest.raises(ValueError, match=r"run\.start .*nan\.safetensors: holds NaN or infinite values; take other"):
+        toy_system.train(tmp_path / "second", f"run.start={tmp_path / 'nan.safetensors'}")
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_bad_start_leaves_no_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose.training.ema import Ema
-from fastpose.training.phases import BufferGuard, NonFiniteError, Update, is_finite
+from fastpose.training.phases import BufferGuard, NonFiniteError, Update, are_finite, is_finite
 
 
 def networks() -> dict[str, nn.Module]:
@@ -96,7 +96,7 @@ def test_wrong_names_and_losses_are_one_sentence() -> None:
         update("generator", nets["critic"](X).mean())
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
+def test_promise_13_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
     nets = networks()
     update = create(nets)
     before = copies(nets["critic"])
@@ -109,7 +109,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
     assert update.failure is None
 
 
-def test_too_many_in_a_row_name_step_terms_and_samples() -> None:
+def test_promise_13_too_many_in_a_row_name_step_terms_and_samples() -> None:
     nets = networks()
     update = create(nets, limit=2)
     for step in (7, 8):
@@ -122,7 +122,7 @@ def test_too_many_in_a_row_name_step_terms_and_samples() -> None:
     assert "(loss nan, real 0.5, penalty nan, gradient norm nan; samples 3, 5)" in text
 
 
-def test_fp16_scales_the_loss_and_finds_its_scale() -> None:
+def test_promise_13_fp16_finds_its_scale_and_that_is_no_fault() -> None:
     nets = networks()
     update = create(nets, precision="fp16", limit=1)
     with update.autocast():
@@ -137,6 +137,61 @@ def test_fp16_scales_the_loss_and_finds_its_scale() -> None:
     other = create(networks(), precision="fp16")
     other.load_state_dict(state)
     assert other.state_dict()["scalers"]["critic"]["scale"] == 2.0**15
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_promise_13_a_fault_in_one_of_several_batches_skips_them_all(bad: float, part: int) -> None:
+    nets = networks()
+    update = create(nets, accumulate=3, limit=1)
+    before = copies(nets["critic"])
+    for number in range(3):
+        update.begin(4, torch.tensor([10 * number, 10 * number + 1]), last=number == 2)
+        loss = nets["critic"](X).mean() * (bad if number == part else 0.0)
+        assert update("critic", loss, terms={"real": torch.tensor(6.0), "penalty": loss}) is False
+    assert all(torch.equal(a, b) for a, b in zip(before, nets["critic"].parameters(), strict=True))
+    assert update.skipped == {"generator": 0, "critic": 1}
+    assert "real 6, penalty " in str(update.failure)
+    assert "penalty 0," not in str(update.failure)
+    assert "samples 0, 1, 10, 11, 20, 21)" in str(update.failure)
+
+
+def test_promise_13_a_message_names_no_more_than_a_few_samples() -> None:
+    nets = networks()
+    update = create(nets, limit=1)
+    update.begin(1, torch.arange(40), last=True)
+    update("critic", nets["critic"](X).mean() * float("nan"))
+    assert "samples 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 24 more)" in str(update.failure)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_promise_13_a_gradient_whose_norm_overflows_is_a_fault_in_every_precision(clip: float) -> None:
+    for precision in ("fp32", "fp16"):  # each number is finite, and so no scale of fp16 is too large
+        nets = networks()
+        update = create(nets, limit=3, precision=precision, clip_norm=clip)
+        before = copies(nets["critic"])
+        for _ in range(3):
+            update("critic", nets["critic"](X).square().mean() * 1e30)
+        assert "3 updates of 'critic' in a row had a gradient" in str(update.failure), precision
+        assert all(torch.equal(a, b) for a, b in zip(before, nets["critic"].parameters(), strict=True))
+
+
+def test_promise_13_a_scale_that_is_too_large_after_faults_ends_no_run() -> None:
+    nets = networks()
+    update = create(nets, precision="fp16", limit=2)
+    update.load_state_dict(update.state_dict() | {"in_a_row": {"generator": 0, "critic": 2}})
+    update("critic", nets["critic"](X).square().mean() * 1e36)
+    assert update.failure is None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_promise_13_every_kind_of_state_is_looked_at(bad: float) -> None:
+    fine = {"count": 3, "name": "nan", "tensors": [torch.ones(3), torch.ones(2, dtype=torch.int64)], "none": None}
+    assert are_finite(fine)
+    assert are_finite([])
+    assert not are_finite(fine | {"number": bad})
+    assert not are_finite([fine, (torch.tensor([1.0, bad]),)])
+    assert not are_finite({"wide": torch.tensor([bad], dtype=torch.float64), "narrow": torch.ones(2)})
 
 
 def test_bf16_runs_the_forward_in_bf16_and_keeps_weights_in_fp32() -> None:
@@ -164,7 +219,7 @@ def test_the_average_follows_the_main_network_only() -> None:
     assert not ema.average.training
 
 
-def test_weights_that_are_not_finite_never_reach_the_average() -> None:
+def test_promise_13_weights_that_are_not_finite_never_reach_the_average() -> None:
     nets = networks()
     ema = Ema(nets["generator"], 0.9)
     update = create(nets, lr=float("inf"), ema=ema)
@@ -184,7 +239,7 @@ def test_the_average_copies_buffers() -> None:
         Ema(net, 1.0)
 
 
-def test_buffers_can_be_put_back() -> None:
+def test_promise_13_buffers_can_be_put_back() -> None:
     net = nn.BatchNorm1d(3)
     guard = BufferGuard({"n": net})
     net(X)
