@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,6 +16,8 @@ PIXEL_LIMIT = 100_000_000
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """What photographs are called in a folder."""
 _HEADER_BYTES = 1 << 16
+# What a file may take besides 8 bytes a pixel, the most that any type stores: metadata, and what follows the image.
+_SPARE_BYTES = 1 << 28
 
 
 # JPEG start-of-frame markers carry the size; the codes between them (DHT, JPG, DAC) do not.
@@ -39,11 +43,7 @@ def read_image(path: str | Path, *, pixel_limit: int = PIXEL_LIMIT, exif: str = 
     import cv2
 
     _checks.choice("exif", exif, ("ignore", "apply"))
-    data = _read_bytes(Path(path))
-    height, width = _header_size(Path(path), data)
-    if height * width > pixel_limit:
-        raise ValueError(f"image {path}: {width} x {height} pixels exceed the limit of {pixel_limit:,} pixels")
-    _check_complete(Path(path), data)
+    data = _whole(Path(path), pixel_limit)
     flags = cv2.IMREAD_COLOR if exif == "apply" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)  # (H, W, 3) BGR
@@ -65,20 +65,43 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def verify_image(path: str | Path) -> tuple[int, int]:
     """Return (H, W) of a file whose header and end are there, without decoding it; errors as ``read_image``."""
-    data = _read_bytes(Path(path))
-    size = _header_size(Path(path), data)
-    _check_complete(Path(path), data)
-    return size
+    return _header_size(Path(path), _whole(Path(path), PIXEL_LIMIT))
+
+
+def _whole(path: Path, pixel_limit: int) -> bytes:
+    """Return the bytes of a file with header and end, of an image that may be decoded."""
+    data = _read_bytes(path)
+    height, width = _header_size(path, data)
+    if height * width > pixel_limit:
+        raise ValueError(f"image {path}: {width} x {height} pixels exceed the limit of {pixel_limit:,} pixels")
+    _check_complete(path, data)
+    return data
 
 
 def _read_bytes(path: Path, limit: int = -1) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"image {path}: no such file")
-    with path.open("rb") as file:
-        data = file.read(limit)
+    if not os.path.isfile(path):  # which waits for no pipe
+        found = "a folder" if os.path.isdir(path) else "a pipe or device"
+        there = os.path.exists(path)
+        raise FileNotFoundError(f"image {path}: " + (f"expected a file, found {found}" if there else "no such file"))
+    try:
+        with path.open("rb") as file:
+            if limit < 0 and os.fstat(file.fileno()).st_size > _SPARE_BYTES:
+                _check_length(path, file)
+            data = file.read(limit)
+    except OSError as error:
+        raise OSError(f"image {path}: cannot be read ({error.strerror or error})") from error
     if not data:
         raise ValueError(f"image {path}: the file is empty")
     return data
+
+
+def _check_length(path: Path, file: BinaryIO) -> None:
+    """Raise for a file far larger than the image of its header could be, before memory is taken for it."""
+    height, width = _header_size(path, file.read(_HEADER_BYTES))
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if length > _SPARE_BYTES + 8 * height * width:
+        raise ValueError(f"image {path}: {length:,} bytes are too many for {width} x {height} pixels; restore the file")
 
 
 def _header_size(path: Path, data: bytes) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from fastpose.data import images, pose3d, transforms
 from fastpose.data.person import Person, read_photo
 from fastpose.data.photo_cache import PhotoCache, open_cache
-from fastpose.data.unreadable import Substitutes
+from fastpose.data.unreadable import SKIP_LIMIT, Substitute, Substitutes
 
 
 def sample_generator(seed: int, epoch: int, index: int, attempt: int = 0, *, stream: int = 0) -> np.random.Generator:
@@ -53,6 +53,8 @@ class KeypointDataset(Dataset):
         depth, depth_known: with ``depth``: float32 (K,), how far behind the root each joint is, in units of half the
             crop's side, 0 where unknown; and 1 where it is known, else 0.
 
+    What stands in for an unreadable person is a ``Substitute``, which is a dict as well.
+
     A mirrored sample (augmentation only) has its left and right joints swapped; ``to_image`` undoes the mirror but
     cannot undo that swap.
     """
@@ -68,7 +70,7 @@ class KeypointDataset(Dataset):
         seed: int = 0,
         stream: int = 0,
         on_error: str = "raise",
-        skip_limit: int = 50,
+        skip_limit: int = SKIP_LIMIT,
         pixel_limit: int = images.PIXEL_LIMIT,
         cache: str | Path | None = None,
         shrink: bool = False,
@@ -112,7 +114,8 @@ class KeypointDataset(Dataset):
             self._read,
             lambda attempt: int(self._generator(epoch, index, attempt).integers(len(self))),
         )
-        return self._sample(shown, photo, ratio, self._generator(epoch, index))
+        sample = self._sample(shown, photo, ratio, self._generator(epoch, index))
+        return sample if shown == index else Substitute(sample)
 
     def _generator(self, epoch: int, index: int, attempt: int = 0) -> np.random.Generator:
         return sample_generator(self.seed, epoch, index, attempt, stream=self.stream)

@@ -13,6 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torch.utils.data._utils import signal_handling
 
+from fastpose.data.unreadable import Substitute, say_left_out
+
 Batch = dict[str, torch.Tensor]
 
 
@@ -92,8 +94,16 @@ class _Guarded(Dataset):
 
 
 def _collate(samples: list[Any]) -> Any:
+    """Return samples as a batch, substitutes as what they are; or the first failure."""
     failures = [sample for sample in samples if isinstance(sample, _Failure)]
-    return failures[0] if failures else default_collate(samples)
+    plain = [dict(sample) if isinstance(sample, Substitute) else sample for sample in samples]
+    return failures[0] if failures else default_collate(plain)
+
+
+def _collate_read(samples: list[Any]) -> Any:
+    """Return a batch of the samples that were asked for; None where each of them has a substitute."""
+    own = [sample for sample in samples if not isinstance(sample, Substitute)]
+    return _collate(own) if own else None
 
 
 def _prepare_worker(_worker: int) -> None:
@@ -120,13 +130,13 @@ class Loader:
     ``len(loader)`` counts the steps of a whole epoch of this rank; iteration starts at ``start_step``.
     """
 
-    def __init__(self, dataset: Any, sampler: ShardSampler, workers: int, pin_memory: bool):
-        self.dataset, self.sampler, self.workers = dataset, sampler, workers
+    def __init__(self, dataset: Any, sampler: ShardSampler, workers: int, pin_memory: bool, substitutes: bool):
+        self.dataset, self.sampler, self.workers, self.substitutes = dataset, sampler, workers, substitutes
         self._loader = DataLoader(
             _Guarded(dataset),
             batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=_collate if substitutes else _collate_read,
             worker_init_fn=_prepare_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
@@ -156,6 +166,8 @@ class Loader:
             try:
                 batch = next(batches)
             except StopIteration:
+                if not self.substitutes:
+                    say_left_out(getattr(self.dataset, "skipped", 0), len(self.dataset))
                 return
             except (RuntimeError, OSError, EOFError) as error:
                 died = worker_death(error, self.workers)
@@ -166,7 +178,8 @@ class Loader:
             if isinstance(batch, _Failure):
                 self.close()
                 raise batch.kind(batch.text)
-            yield batch
+            if batch is not None:
+                yield batch
 
     def close(self) -> None:
         """End the workers; a later iteration starts fresh ones."""
@@ -223,7 +236,8 @@ def create_loader(
         dataset: has ``__len__`` and ``__getitem__((epoch, index)) -> dict`` (``KeypointDataset``); one that has an
             ``order`` (``MixedDataset``) chooses the keys.
         batch_size: samples per step and rank.
-        shuffle: a new permutation for every epoch, from (seed, epoch) alone; else the order of the data set.
+        shuffle: a new permutation for every epoch, from (seed, epoch) alone; else the order of the data set, and what
+            stands in for an unreadable sample is left out, since a score would count it twice.
         workers: processes; 0 loads in the calling process. The batches do not depend on it.
         rank, world_size: this process's share of each step.
         drop_last: drop the shorter last step; default: as ``shuffle`` (training drops, evaluation keeps every sample).
@@ -240,7 +254,7 @@ def create_loader(
     count = len(order(0))
     _check_count(count, batch_size, world_size, drop_last)
     sampler = ShardSampler(count, batch_size, order=order, rank=rank, world_size=world_size, drop_last=drop_last)
-    loader = Loader(dataset, sampler, workers, pin_memory)
+    loader = Loader(dataset, sampler, workers, pin_memory, substitutes=shuffle)
     loader.set_epoch(epoch, start_step)
     return loader
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from fastpose.data.loading import epoch_keys, epoch_order
+from fastpose.data.unreadable import Substitute
 
 
 class MixedDataset(Dataset[dict[str, torch.Tensor]]):
@@ -61,6 +62,11 @@ class MixedDataset(Dataset[dict[str, torch.Tensor]]):
         """The first part's source."""
         return self.parts[0].source
 
+    @property
+    def skipped(self) -> int:
+        """Number of different samples of all parts that could not be read so far (all workers)."""
+        return sum(getattr(part, "skipped", 0) for part in self.parts)
+
     def locate(self, index: int) -> tuple[int, int]:
         """Return the part that holds a sample and the sample's place in it; ``IndexError`` where there is none."""
         if not 0 <= index < len(self):
@@ -81,7 +87,8 @@ class MixedDataset(Dataset[dict[str, torch.Tensor]]):
         part, place = self.locate(index)
         item = self.parts[part][(visit, place)]
         shown = int(self._starts[part]) + int(item["index"])  # another sample may stand in for an unreadable one
-        return {**item, "domain": torch.tensor(part), "index": torch.tensor(shown)}
+        mixed = {**item, "domain": torch.tensor(part), "index": torch.tensor(shown)}
+        return Substitute(mixed) if isinstance(item, Substitute) else mixed
 
     def order(self, *, shuffle: bool, seed: int, epoch: int, batch_size: int, world_size: int) -> np.ndarray:
         """Return the keys of an epoch's items, int64 (N, 2): (round, index). With ``per_batch`` N is steps * world_size

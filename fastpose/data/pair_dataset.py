@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from fastpose.data import images
 from fastpose.data.keypoint_dataset import checked_size, sample_generator
-from fastpose.data.unreadable import Substitutes
+from fastpose.data.unreadable import SKIP_LIMIT, Substitute, Substitutes
 
 View = dict[str, np.ndarray]
 
@@ -38,6 +38,8 @@ class PairDataset(Dataset):
         source_labels, target_labels ("semantic"): uint8 (H, W), 0 background, then the parts.
         source_skeleton, target_skeleton ("fonts"): uint8 (1, H, W), 0 or 255.
 
+    What stands in for an unreadable pair is a ``Substitute``, which is a dict as well.
+
     Raises:
         ValueError: ``flip`` for glyphs (a mirrored letter is none), a size below 1, or a negative number.
     """
@@ -51,7 +53,7 @@ class PairDataset(Dataset):
         samples_per_epoch: int = 0,
         flip: bool = False,
         on_error: str = "raise",
-        skip_limit: int = 50,
+        skip_limit: int = SKIP_LIMIT,
         pixel_limit: int = images.PIXEL_LIMIT,
     ):
         if samples_per_epoch < 0:
@@ -88,7 +90,7 @@ class PairDataset(Dataset):
         for side, view in zip(("source", "target"), views, strict=True):
             for name, value in (mirrored(view, self._swap) if flipped else view).items():
                 sample[f"{side}_{name}"] = _tensor(name, value)
-        return sample
+        return sample if shown == drawn else Substitute(sample)
 
     def _views(self, pair: int) -> tuple[View, View]:
         first, second = (int(index) for index in self.source.pairs[pair])

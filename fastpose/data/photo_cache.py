@@ -234,7 +234,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _make(path: Path, source: Any, plan: _Plan, key: str, pixel_limit: int) -> None:
     """Decode every photograph and publish pixels, then index."""
-    needed, free = _needed(source, plan), shutil.disk_usage(path.parent).free
+    needed, free = _needed(source, plan, pixel_limit), shutil.disk_usage(path.parent).free
     about = f"{len(plan.persons):,} photographs of {source.name} {source.split} take {_bytes(needed)}"
     if needed > free:
         raise OSError(f"{about}, the disk has {_bytes(free)} left")
@@ -254,13 +254,14 @@ def _make(path: Path, source: Any, plan: _Plan, key: str, pixel_limit: int) -> N
     _files.publish_json(path.with_suffix(".json"), {"key": key, "sizes": sizes.tolist(), "sums": sums})
 
 
-def _needed(source: Any, plan: _Plan) -> int:
-    """Return the bytes of all photographs, by their headers."""
+def _needed(source: Any, plan: _Plan, pixel_limit: int) -> int:
+    """Return the bytes of all photographs that will be kept, by their headers."""
     total = 0
     for index, ratio in zip(plan.persons.tolist(), plan.ratios.tolist(), strict=True):
         with suppress(ValueError, OSError):
             height, width = images.image_size(source.persons[index].image)
-            total += 3 * max(round(height * ratio), 1) * max(round(width * ratio), 1)
+            if height * width <= pixel_limit:
+                total += 3 * max(round(height * ratio), 1) * max(round(width * ratio), 1)
     return total
 
 

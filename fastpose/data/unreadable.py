@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,7 +12,20 @@ from fastpose import _checks
 
 Read = TypeVar("Read")
 
+SKIP_LIMIT = 50
+"""How many different unreadable samples "skip" puts up with unless told."""
+
 _log = logging.getLogger("fastpose.data")
+
+
+def say_left_out(skipped: int, count: int) -> None:
+    """Log how many samples a score does without, if any."""
+    if skipped:
+        _log.warning("%d of %d samples are left out of this evaluation: they cannot be read", skipped, count)
+
+
+class Substitute(dict[str, Any]):
+    """A sample that stands in for one that could not be read: it is trained on, and counts in no score."""
 
 
 class Substitutes:
@@ -41,13 +54,18 @@ class Substitutes:
     def read(self, index: int, load: Callable[[int], Read], draw: Callable[[int], int]) -> tuple[int, Read]:
         """Return the number of the sample shown and ``load`` of it; the n-th substitute is sample ``draw(n)``."""
         shown, attempt = index, 0
-        while True:
-            try:
-                return shown, load(shown)
-            except (ValueError, OSError) as error:
-                self._reject(shown, error)
+        while (found := self.read_or_none(shown, load)) is None:
             attempt += 1
             shown = draw(attempt)
+        return shown, found
+
+    def read_or_none(self, index: int, load: Callable[[int], Read]) -> Read | None:
+        """Return ``load`` of a sample, or None for one that is skipped."""
+        try:
+            return load(index)
+        except (ValueError, OSError) as error:
+            self._reject(index, error)
+            return None
 
     def _reject(self, index: int, error: Exception) -> None:
         """Raise, or note the unreadable sample and let the caller choose another."""
@@ -56,7 +74,7 @@ class Substitutes:
             raise (FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError)(text) from error
         if not self._unreadable[index]:
             self._unreadable[index] = 1
-            _log.warning("%s; another %s takes its place", text, self.name.split()[-1])
+            _log.warning("%s; another %s takes its place, no score counts it", text, self.name.split()[-1])
         limit = min(self.limit, self.count - 1)
         if self.skipped > limit:
             raise ValueError(f"{self.skipped} unreadable images, more than the limit of {limit}; last: {text}")

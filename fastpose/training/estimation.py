@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _checks, ops
+from fastpose.data.unreadable import SKIP_LIMIT, Substitutes, say_left_out
 from fastpose.models.looking import evaluating
 from fastpose.training import pose_data
 from fastpose.training.pose_data import DataConfig
@@ -183,18 +184,26 @@ class PoseEstimator:
             raise ValueError("evaluation: expected at least one sample, got an empty validation set")
         return torch.cat(indices).numpy(), Estimate(torch.cat(keypoints).numpy(), torch.cat(scores).numpy())
 
-    def run_source(self, source: Any) -> tuple[np.ndarray, Estimate]:
-        """Return the indices (N,) and key points of all persons of a source, in whatever scales the test names."""
+    def run_source(
+        self, source: Any, *, on_error: str = "raise", skip_limit: int = SKIP_LIMIT
+    ) -> tuple[np.ndarray, Estimate]:
+        """Return the indices (N,) and key points of all persons of a source, in whatever scales the test names.
+
+        With ``on_error`` "skip", persons whose photograph cannot be read are left out, as many as ``skip_limit``.
+        """
         from fastpose.data.person import read_photo
 
-        parts = [
-            self.persons(read_photo(source, index), [person.center], [person.scale])
-            for index, person in enumerate(source.persons)
-        ]
+        count, parts = len(source.persons), {}
+        reader = Substitutes(f"{source.name} person", count, on_error, skip_limit)
+        for index, person in enumerate(source.persons):
+            photo = reader.read_or_none(index, lambda each: read_photo(source, each))
+            if photo is not None:
+                parts[index] = self.persons(photo, [person.center], [person.scale])
+        say_left_out(reader.skipped, count)
         if not parts:
             raise ValueError("evaluation: expected at least one person, got an empty validation set")
-        keypoints = np.concatenate([part.keypoints for part in parts])  # (N, K, 2)
-        return np.arange(len(parts)), Estimate(keypoints, np.concatenate([part.scores for part in parts]))
+        keypoints = np.concatenate([part.keypoints for part in parts.values()])  # (N, K, 2)
+        return np.array(list(parts)), Estimate(keypoints, np.concatenate([part.scores for part in parts.values()]))
 
 
 def device_of(network: nn.Module) -> torch.device:

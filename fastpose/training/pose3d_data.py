@@ -17,6 +17,7 @@ from fastpose.data import human36m, mpi_inf_3dhp, pose3d, transforms
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import LazyPersons, Person, Source
+from fastpose.data.unreadable import SKIP_LIMIT
 from fastpose.training import pose_data
 from fastpose.training.disjoint import check_disjoint
 from fastpose.training.pose_data import MPII_MEAN, cut, normalise
@@ -80,6 +81,7 @@ class Pose3dDataConfig:
         mean, std: RGB normalisation of images in 0..1.
         missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
         on_error: an unreadable image is to "raise" or to be "skip"ped.
+        skip_limit: so many different unreadable persons of a set are skipped at most.
     """
 
     name: str = "h36m"
@@ -114,9 +116,11 @@ class Pose3dDataConfig:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     missing_images: str = "error"
     on_error: str = "raise"
+    skip_limit: int = SKIP_LIMIT
 
     def __post_init__(self) -> None:
         _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
+        _checks.not_negative("data.skip_limit", self.skip_limit)
         _checks.choice("data.missing_images", self.missing_images, ("error", "drop"))
         _checks.choice("data.mixing", self.mixing, ("exact", "shuffled"))
         _checks.choice("data.targets", self.targets, TARGETS)
@@ -368,6 +372,7 @@ def _dataset(
         seed=seed,
         stream=stream,
         on_error=config.on_error,
+        skip_limit=config.skip_limit,
         depth=pose3d.DepthRule(config.depth_scale, config.depth_root),
     )
 

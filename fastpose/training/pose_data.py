@@ -15,6 +15,7 @@ from fastpose.data import transforms
 from fastpose.data.keypoint_dataset import KeypointDataset
 from fastpose.data.mixing import MixedDataset
 from fastpose.data.person import Source
+from fastpose.data.unreadable import SKIP_LIMIT
 from fastpose.skeletons import Skeleton
 from fastpose.training.disjoint import check_disjoint
 
@@ -48,6 +49,7 @@ class DataConfig:
         mean, std: RGB normalisation of images in 0..1; the published codes only subtract the mean.
         missing_images: persons whose photograph is absent are an "error" or are "drop"ped.
         on_error: an unreadable image is to "raise" or to be "skip"ped.
+        skip_limit: so many different unreadable persons of a set are skipped at most.
         cache: folder that keeps the decoded photographs, so that each is decoded once; empty keeps none.
         cache_shrink: with ``cache``, keep photographs for training no larger than the closest crop needs: less disk and
             memory, and pixels that differ a little from those without; for crop "exact". Those that metrics are
@@ -68,11 +70,13 @@ class DataConfig:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     missing_images: str = "error"
     on_error: str = "raise"
+    skip_limit: int = SKIP_LIMIT
     cache: str = ""
     cache_shrink: bool = False
 
     def __post_init__(self) -> None:
         _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
+        _checks.not_negative("data.skip_limit", self.skip_limit)
         _checks.choice("data.missing_images", self.missing_images, ("error", "drop"))
         for name in (self.name, *(entry.partition(":")[0] for entry in self.extra)):
             if name not in _DEFAULTS:
@@ -149,6 +153,7 @@ def _dataset(
         seed=seed,
         stream=stream,
         on_error=config.on_error,
+        skip_limit=config.skip_limit,
         cache=config.cache or None,
         shrink=shrink,
     )

@@ -59,7 +59,7 @@ def evaluate(estimator: PoseEstimator, config: DataConfig, *, batch_size: int = 
         loader = create_loader(dataset, batch_size, shuffle=False, workers=workers)
         return score(dataset.source, *estimator.run_loader(loader))
     source = pose_data.source(config, "validation")
-    return score(source, *estimator.run_source(source))
+    return score(source, *estimator.run_source(source, on_error=config.on_error, skip_limit=config.skip_limit))
 
 
 def _arrays(persons: list[Person]) -> tuple[np.ndarray, np.ndarray]:

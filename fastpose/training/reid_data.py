@@ -19,6 +19,7 @@ from fastpose._files import sha256
 from fastpose.data.images import read_image
 from fastpose.data.keypoint_dataset import sample_generator
 from fastpose.data.pair_layouts import market_camera
+from fastpose.data.unreadable import SKIP_LIMIT, Substitute, Substitutes
 
 MANIFEST = "manifest.jsonl"
 """File of a mixed training set that says which images are real; `augment.market` writes it."""
@@ -45,6 +46,8 @@ class ReidDataConfig:
         height, width: of the network's images.
         flip: mirror training images at random.
         erasing: probability that a rectangle of a training image is erased (Zhong et al., AAAI 2020).
+        on_error: an unreadable image is to "raise" or to be "skip"ped.
+        skip_limit: so many different unreadable images are skipped at most.
     """
 
     name: str = "market"
@@ -55,9 +58,13 @@ class ReidDataConfig:
     width: int = 128
     flip: bool = True
     erasing: float = 0.0
+    on_error: str = "raise"
+    skip_limit: int = SKIP_LIMIT
 
     def __post_init__(self) -> None:
         _checks.choice("data.name", self.name, ("market",))
+        _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
+        _checks.not_negative("data.skip_limit", self.skip_limit)
         if min(self.height, self.width) < 8:
             raise ValueError(f"data.height, data.width: expected 8 or more, got {self.height} x {self.width}")
         if not 0 <= self.erasing <= 1:
@@ -181,9 +188,15 @@ class ReidDataset(Dataset[dict[str, Tensor]]):
         self.augmented = False
         self.identities = sorted({photo.identity for photo in photos})
         self._labels = {identity: label for label, identity in enumerate(self.identities)}
+        self._substitutes = Substitutes("market image", len(self.photos), config.on_error, config.skip_limit)
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    @property
+    def skipped(self) -> int:
+        """Number of different images that could not be read so far (all workers)."""
+        return self._substitutes.skipped
 
     @property
     def fingerprint(self) -> str:
@@ -194,14 +207,19 @@ class ReidDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
-        photo = self.photos[index]
-        image = resize(read_image(photo.path), (self.config.height, self.config.width))  # (H, W, 3)
+        shown, image = self._substitutes.read(
+            index,
+            lambda each: read_image(self.photos[each].path),
+            lambda attempt: int(sample_generator(self.seed, epoch, index, attempt).integers(len(self))),
+        )
+        photo, image = self.photos[shown], resize(image, (self.config.height, self.config.width))  # (H, W, 3)
         if self.augmented:
             image = augment(image, self.config, sample_generator(self.seed, epoch, index))
         numbers = {"identity": photo.identity, "camera": photo.camera, "label": self._labels[photo.identity]}
-        numbers |= {"query": int(index < self.queries), "index": index}
+        numbers |= {"query": int(shown < self.queries), "index": shown}
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (3, H, W)
-        return {"image": pixels, **{name: torch.tensor(number) for name, number in numbers.items()}}
+        sample = {"image": pixels, **{name: torch.tensor(number) for name, number in numbers.items()}}
+        return sample if shown == index else Substitute(sample)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -28,7 +28,7 @@ _FREE = frozenset(
         "timeout_minutes",
         "tensorboard",
     )
-)
+) | {"data.on_error", "data.skip_limit"}  # where an unreadable photograph ended the run, it goes on without that one
 # Where files lie: data, decoded photographs, runs to begin with, vectors of captions, weights of networks that judge.
 _PLACES = (
     ".root",

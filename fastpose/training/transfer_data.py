@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastpose import _checks, data, ops
+from fastpose.data.unreadable import SKIP_LIMIT
 
 PARTS = 16
 """Parts of a semantic map: the published maps have 16 colours, of which label 0 is the background."""
@@ -74,6 +75,7 @@ class TransferDataConfig:
             and how far in RGB a colour may lie from them.
         missing_images: pairs whose photograph is absent are an "error" or are "drop"ped.
         on_error: an unreadable photograph is to "raise" or to be "skip"ped.
+        skip_limit: so many different unreadable pairs are skipped at most.
     """
 
     name: str = "market"
@@ -100,6 +102,7 @@ class TransferDataConfig:
     tolerance: float = 32.0
     missing_images: str = "error"
     on_error: str = "raise"
+    skip_limit: int = SKIP_LIMIT
 
     def __post_init__(self) -> None:
         if self.name not in _KINDS:
@@ -111,7 +114,7 @@ class TransferDataConfig:
         _checks.choice("data.missing_images", self.missing_images, ("error", "drop"))
         _checks.choice("data.on_error", self.on_error, ("raise", "skip"))
         _checks.choice("data.unusable", self.unusable, ("error", "skip"))
-        for name in ("height", "width", "samples_per_epoch", "validation_pairs"):
+        for name in ("height", "width", "samples_per_epoch", "validation_pairs", "skip_limit"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}: expected 0 or more, got {getattr(self, name)}")
         if bool(self.height) != bool(self.width):
@@ -201,7 +204,8 @@ def validation_dataset(config: TransferDataConfig, seed: int) -> Dataset[dict[st
 
 
 def _dataset(pairs: Any, config: TransferDataConfig, seed: int, **options: Any) -> Any:
-    return data.PairDataset(pairs, size=image_size(config), seed=seed, on_error=config.on_error, **options)
+    size, limit = image_size(config), config.skip_limit
+    return data.PairDataset(pairs, size=size, seed=seed, on_error=config.on_error, skip_limit=limit, **options)
 
 
 class _Part(Dataset[dict[str, Tensor]]):
@@ -212,6 +216,11 @@ class _Part(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def skipped(self) -> int:
+        """Number of different pairs that could not be read so far."""
+        return int(self.whole.skipped)
 
     def __getitem__(self, key: Any) -> dict[str, Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)

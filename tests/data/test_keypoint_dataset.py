@@ -93,19 +93,19 @@ def test_without_augmentation_epochs_are_alike(tiny_source):
     assert _same(dataset[(0, 1)], dataset[(9, 1)])
 
 
-def test_an_unreadable_photograph_names_index_and_path(tiny_source):
+def test_promise_17_an_unreadable_photograph_names_index_and_path(tiny_source):
     tiny_source.persons[4].image.write_bytes(b"")
     with pytest.raises(ValueError, match=r"tiny person 4: image .*4\.png: the file is empty"):
         KeypointDataset(tiny_source)[4]
 
 
-def test_an_absent_photograph_stays_a_file_error(tiny_source):
+def test_promise_17_an_absent_photograph_stays_a_file_error(tiny_source):
     tiny_source.persons[4].image.unlink()
     with pytest.raises(FileNotFoundError, match="tiny person 4: image"):
         KeypointDataset(tiny_source)[4]
 
 
-def test_skip_replaces_deterministically_and_logs_once(tiny_source, caplog):
+def test_promise_17_skip_replaces_deterministically_and_logs_once(tiny_source, caplog):
     tiny_source.persons[4].image.write_bytes(b"")
     dataset = KeypointDataset(tiny_source, on_error="skip")
     with caplog.at_level(logging.WARNING, "fastpose.data"):
@@ -118,7 +118,7 @@ def test_skip_replaces_deterministically_and_logs_once(tiny_source, caplog):
     assert dataset.skipped == 1
 
 
-def test_skip_is_capped(tiny_source):
+def test_promise_17_skip_is_capped(tiny_source):
     for person in tiny_source.persons[:4]:
         person.image.write_bytes(b"")
     dataset = KeypointDataset(tiny_source, on_error="skip", skip_limit=2)
@@ -126,7 +126,7 @@ def test_skip_is_capped(tiny_source):
         [dataset[(epoch, index)] for epoch in range(20) for index in range(4)]
 
 
-def test_skip_ends_when_nothing_is_readable(tiny_source):
+def test_promise_17_skip_ends_when_nothing_is_readable(tiny_source):
     for person in tiny_source.persons:
         person.image.write_bytes(b"")
     with pytest.raises(ValueError, match="unreadable images, more than the limit of 6"):

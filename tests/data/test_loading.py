@@ -156,7 +156,7 @@ def test_workers_run_with_one_thread():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
-def test_an_error_in_a_sample_arrives_as_its_sentence(workers, kind):
+def test_promise_17_an_error_in_a_sample_arrives_as_its_sentence(workers, kind):
     with pytest.raises(kind) as caught:
         list(create_loader(Broken(8, kind), 2, shuffle=False, workers=workers))
     assert str(caught.value) == "tiny person 5: image a.jpg: the file is empty"
@@ -169,7 +169,7 @@ def test_a_defect_is_not_turned_into_a_sentence():
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("action", ["die", "exit"])
-def test_a_dead_worker_is_one_error(action):
+def test_promise_18_a_dead_worker_is_one_error(action):
     with pytest.raises(
         ChildProcessError, match=r"a data worker died .*lower workers \(now 1\) or batch_size"
     ) as caught:
@@ -177,14 +177,14 @@ def test_a_dead_worker_is_one_error(action):
     assert "\n" not in str(caught.value)
 
 
-def test_other_errors_are_no_worker_death():
+def test_promise_18_other_errors_are_no_worker_death():
     assert worker_death(RuntimeError("shape mismatch"), 2) is None
     assert worker_death(RuntimeError("Caught RuntimeError in DataLoader worker process 0."), 2) is None
     assert worker_death(OSError("disk full"), 0) is None
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
-def test_a_broken_connection_is_a_worker_death(error):
+def test_promise_18_a_broken_connection_is_a_worker_death(error):
     assert str(worker_death(error, 2)).startswith("a data worker died (")
 
 

@@ -121,7 +121,7 @@ def test_pairs_travel_through_a_loader(source):
     assert all(torch.equal(a["source_image"], b["source_image"]) for a, b in zip(batches, alone, strict=True))
 
 
-def test_an_unreadable_photograph_stops_or_is_replaced(source):
+def test_promise_17_an_unreadable_photograph_stops_or_is_replaced(source):
     path = source.persons[1].image
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ValueError, match=r"market pair 0: image .*truncated"):
@@ -133,7 +133,7 @@ def test_an_unreadable_photograph_stops_or_is_replaced(source):
     assert 1 <= dataset.skipped <= 2
 
 
-def test_too_many_unreadable_photographs_stop(source):
+def test_promise_17_too_many_unreadable_photographs_stop(source):
     for person in source.persons:
         person.image.write_bytes(b"")
     dataset = PairDataset(source, on_error="skip", skip_limit=2)

@@ -196,6 +196,20 @@ def test_run_loader_equals_run_source(make_source: Callable[..., SimpleNamespace
     np.testing.assert_allclose(batched.keypoints, single.keypoints, atol=1e-3)
 
 
+def test_promise_17_a_test_in_several_scales_leaves_out_what_cannot_be_read(
+    make_source: Callable[..., SimpleNamespace], caplog: pytest.LogCaptureFixture
+) -> None:
+    source, estimator = make_source("sample", "val"), estimator_for(scales=(0.9, 1.1))
+    whole = estimator.run_source(source)[1]
+    source.persons[1].image.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"sample person 1: image .*1\.png: the file is empty"):
+        estimator.run_source(source)
+    indices, estimate = estimator.run_source(source, on_error="skip")
+    assert indices.tolist() == [0, 2]
+    np.testing.assert_array_equal(estimate.keypoints, whole.keypoints[[0, 2]])
+    assert "1 of 3 samples are left out of this evaluation" in caplog.text
+
+
 def test_an_empty_validation_set_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one sample"):
         estimator_for().run_loader([])
