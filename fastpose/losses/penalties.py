@@ -38,8 +38,8 @@ def gradient_penalty(
         share: (B,) how much of each point is real; drawn uniformly from 0 to 1 when None.
 
     Returns:
-        a float32 (or wider) scalar, also under autocast, differentiable in the critic's parameters; value and gradient
-        are finite where the critic's gradient is zero.
+        a float32 (or wider) scalar, also under autocast, differentiable twice in the critic's parameters; value and
+        derivatives are finite where the critic's gradient is zero: such a sample counts by its value alone.
 
     Raises:
         ValueError: unknown form, no input, or shapes that differ.
@@ -62,8 +62,10 @@ def gradient_penalty(
 
 def _excess(gradient: Tensor, form: str) -> Tensor:
     """Return how far the norms of the rows (B, D) are from 1, or above it, squared; the mean over rows."""
-    # The norm of a zero vector has the subgradient 0 in torch; a square root of the sum would give nan.
-    excess = torch.linalg.vector_norm(gradient, dim=1) - 1  # (B,)
+    # The norm of a zero vector has the subgradient 0 in torch, but NaN beyond it: such rows pass no derivative at all.
+    flat = (gradient.detach() == 0).all(1)  # (B,)
+    norm = torch.linalg.vector_norm(torch.where(flat[:, None], 1.0, gradient), dim=1)
+    excess = torch.where(flat, 0.0, norm) - 1
     return (excess if form == "gp" else excess.clamp(min=0)).square().mean()
 
 

@@ -12,7 +12,7 @@ from fastpose.ops.attention.functional import OPERATION
 
 @pytest.mark.parametrize("backend", OPERATION.backend_names)
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1, 2)], ids=["query", "key", "value", "all"])
-def test_gradcheck_and_gradgradcheck(backend, wanted):
+def test_promise_15_gradcheck_and_gradgradcheck(backend, wanted):
     tensors = inputs((1, 2, 3, 4, 3))
 
     def function(*chosen):
@@ -26,7 +26,7 @@ def test_gradcheck_and_gradgradcheck(backend, wanted):
     assert torch.autograd.gradgradcheck(function, chosen)
 
 
-def test_gradgradcheck_of_the_residual():
+def test_promise_15_gradgradcheck_of_the_residual():
     query, key, value = inputs((1, 2, 3, 4, 5))
     residual = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     for start in (0.0, 0.4):

@@ -25,7 +25,7 @@ def three_orders(joints, backend):
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("shape", [(2, 3, 3), (1, 5, 2), (1, 1, 3)], ids=str)
-def test_gradcheck_and_gradgradcheck(shape, backend):
+def test_promise_15_gradcheck_and_gradgradcheck(shape, backend):
     joints = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: ops.pairwise_descriptor(x, backend=backend), joints)
     assert torch.autograd.gradgradcheck(lambda x: ops.pairwise_descriptor(x, backend=backend), joints)

@@ -18,7 +18,7 @@ CHECKS = [
 
 
 @pytest.mark.parametrize(("case", "backend", "wanted"), CHECKS)
-def test_gradcheck_and_gradgradcheck(case, backend, wanted):
+def test_promise_15_gradcheck_and_gradgradcheck(case, backend, wanted):
     tensors = tensors_of(case, (1, 3, 3, 4))
 
     def function(*chosen):
@@ -30,7 +30,7 @@ def test_gradcheck_and_gradgradcheck(case, backend, wanted):
     assert torch.autograd.gradgradcheck(function, chosen)
 
 
-def test_every_differentiable_operation_has_a_case():
+def test_promise_15_every_differentiable_operation_has_a_case():
     differentiable = {
         value.operation.name
         for value in vars(functional).values()
@@ -88,7 +88,7 @@ def test_profiles_without_derivative_are_constants(profile, backend):
 
 
 @pytest.mark.parametrize("profile", ["patch", "constant", "msra"])
-def test_gradcheck_of_depth_in_flat_profiles(profile):
+def test_promise_15_gradcheck_of_depth_in_flat_profiles(profile):
     depth = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
     keypoints = torch.rand(2, 2, 2, dtype=torch.float64) * 5
 
@@ -101,7 +101,7 @@ def test_gradcheck_of_depth_in_flat_profiles(profile):
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30])
-def test_gradient_of_an_all_zero_plane_is_zero(bad, backend):
+def test_promise_15_gradient_of_an_all_zero_plane_is_zero(bad, backend):
     keypoints = torch.tensor([[[bad, 2.0], [2.0, 2.0]]], requires_grad=True)
     sigma = torch.ones(1, 2, requires_grad=True)
     out = ops.render_gaussian_heatmaps(keypoints, (5, 5), sigma, backend=backend)
