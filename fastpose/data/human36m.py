@@ -140,8 +140,8 @@ def read(
     step, wanted = _step(every, split), SUBJECTS[split] if subjects is None else _names("subjects", subjects)
     path = annotation_path(root, split, annotation, step)
     frames = files.read_frames(path, lambda names, rendered: _rows(path, names, rendered, wanted, step, split))
-    frames = _with_cameras(Path(root), path, frames, cameras)
-    with reading(path):
+    with reading(path), np.errstate(all="ignore"):  # what is not finite, `finish` refuses by name
+        frames = _with_cameras(Path(root), path, frames, cameras)
         frames = _in_millimetres(_right_first(frames, order), unit)
         frames = _in_skeleton(path, _with_keypoints(frames), skeleton)
     folder = _image_folder(Path(root), image_folder, frames.names[0]) if frames.names else Path(root)

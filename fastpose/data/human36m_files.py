@@ -6,8 +6,6 @@ Every layout names its photographs so that subject, action, camera and frame fol
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastpose.data import pose3d
+from fastpose.data import hdf5, matlab, npz_files, pose3d
 from fastpose.data.array_pickles import line
 from fastpose.data.array_pickles import read as read_arrays_pickle
 from fastpose.data.person import OCCLUDED, UNLABELLED, VISIBLE, reading
@@ -34,8 +32,8 @@ _SPELLED_OUT = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog", "WalkingTogethe
 _NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>[A-Za-z]+)(?P<take>[ _]\d+)?\.(?P<camera>\d+)_(?P<number>\d+)")
 _CODED = re.compile(r"s_(\d+)_act_(\d+)_subact_(\d+)_ca_(\d+)_(\d+)")
 
-# Beyond every pixel, millimetre and number of a frame.
-_LARGEST = 1e9
+LARGEST = 1e9
+"""Beyond every pixel, millimetre and number of a frame."""
 
 # No joint is nearer to a camera, in millimetres or metres.
 _NEAREST = 1e-3
@@ -116,23 +114,19 @@ def _read_mmpose(path: Path, keep: Keep) -> Frames:
     """``S`` (N, 17, 4) with a weight, ``part`` (N, 17, 3); a rendered set adds ``intrinsics``, ``visibility`` and who
     does what: ``subject``, ``action``, ``camera`` and ``clip``.
     """
-    try:
-        # numpy leaves a file of its own open when the archive is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            names = [str(name) for name in content["imgname"]]
-            rendered, count = "intrinsics" in content.files, len(names)
-            rows = keep(names, rendered)
-            told = _told(path, content, [names[row] for row in rows], rows, count) if rendered else None
-            stored = _array(path, content, "S", (count, 17, 4))[rows]
-            part = _array(path, content, "part", (count, 17, 3))[rows]
-            boxes = [_array(path, content, key, shape)[rows] for key, shape in _crops(count)]
-            extra = {
-                key: _array(path, content, key, shape)[rows]
-                for key, shape in (("intrinsics", (count, 3, 3)), ("visibility", (count, 17)))
-                if key in content.files
-            }
-    except (OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({line(error)}); restore it") from None
+    with npz_files.opened(path) as content:
+        names = [str(name) for name in content["imgname"]]
+        rendered, count = "intrinsics" in content, len(names)
+        rows = keep(names, rendered)
+        told = _told(path, content, [names[row] for row in rows], rows, count) if rendered else None
+        stored = _array(path, content, "S", (count, 17, 4))[rows]
+        part = _array(path, content, "part", (count, 17, 3))[rows]
+        boxes = [_array(path, content, key, shape)[rows] for key, shape in _crops(count)]
+        extra = {
+            key: _array(path, content, key, shape)[rows]
+            for key, shape in (("intrinsics", (count, 3, 3)), ("visibility", (count, 17)))
+            if key in content
+        }
     if (stored[..., 3] == 0).any():
         raise ValueError(f"{path}: S: expected the position of all 17 joints in every row, found weights of 0")
     seen = extra.get("visibility", np.where(part[..., 2] > 0, VISIBLE, UNLABELLED))
@@ -145,9 +139,9 @@ def _read_mmpose(path: Path, keep: Keep) -> Frames:
 def is_rendered(path: Path) -> bool:
     """Whether an .npz was written by ``fastpose data render``; False for what is no such file."""
     try:
-        with zipfile.ZipFile(path) as content:
-            return "intrinsics.npy" in content.namelist()
-    except (OSError, zipfile.BadZipFile):
+        with npz_files.opened(path) as content:
+            return "intrinsics" in content
+    except (OSError, ValueError):
         return False
 
 
@@ -155,7 +149,7 @@ def _told(path: Path, content: Any, names: Sequence[str], rows: np.ndarray, coun
     """Return what a rendered file says of its rows; what it does not say is empty, a clip the photograph's folder."""
     words = {"clip": [str(Path(name).parent) for name in names]}
     for key in ("subject", "action", "camera", "clip"):
-        if key in content.files:
+        if key in content:
             stored = np.asarray(content[key])
             if stored.dtype.kind != "U" or stored.shape != (count,):
                 raise ValueError(f"{path}: {key}: expected {count} words, got {stored.dtype} {stored.shape}")
@@ -167,17 +161,12 @@ def _told(path: Path, content: Any, names: Sequence[str], rows: np.ndarray, coun
 
 def _read_h5(path: Path, keep: Keep) -> Frames:
     """Tell the two .h5 layouts apart."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if "joint_2d" in file:
-                return _read_coded(path, file, keep)
-            if "S" in file:
-                return _read_c2f_h5(path, file, keep)
-            found = line(", ".join(sorted(file)))
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a readable .h5 file ({line(error)}); restore it") from None
+    with hdf5.opened(path) as file:
+        if "joint_2d" in file:
+            return _read_coded(path, file, keep)
+        if "S" in file:
+            return _read_c2f_h5(path, file, keep)
+        found = line(", ".join(sorted(file)))
     other = path.with_suffix(".mat").name
     raise ValueError(
         f"{path}: no 3D poses: expected joint_2d and joint_3d_mono, or S and part, found {found}; c2f-vol keeps those "
@@ -218,14 +207,10 @@ def _read_c2f_h5(path: Path, file: Any, keep: Keep) -> Frames:
 
 def _read_c2f_mat(path: Path, keep: Keep) -> Frames:
     """c2f-vol's test layout: a structure ``annot`` with ``S`` (N, 3, 17) and the camera ``K``, but no 2D joints."""
-    from scipy.io import loadmat
-
-    try:
-        annot = loadmat(path, variable_names=["annot"])["annot"][0, 0]
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise ValueError(
-            f"{path}: not c2f-vol's annotation file (no readable annot: {line(error)}); restore it"
-        ) from None
+    annot = matlab.load(path, ["annot"]).get("annot")
+    if annot is None or annot.dtype.names is None or annot.size != 1:
+        raise ValueError(f"{path}: not c2f-vol's annotation file (no structure annot); restore it")
+    annot = annot.ravel()[0]
     names = [str(np.ravel(name)[0]) for name in np.ravel(annot["imgname"])]
     names = [name if Path(name).suffix == ".jpg" else f"{name}.jpg" for name in names]
     count, rows = len(names), keep(names, False)
@@ -262,7 +247,7 @@ def _array(path: Path, content: Any, key: str, shape: tuple[int, ...]) -> np.nda
     if values.dtype.kind not in "fiub" or values.shape != shape:
         raise ValueError(f"{path}: {key}: expected numbers {shape}, got {values.dtype} {values.shape}")
     values = values.astype(np.float64)
-    if (np.abs(values[np.isfinite(values)]) > _LARGEST).any():
+    if (np.abs(values[np.isfinite(values)]) > LARGEST).any():
         raise ValueError(f"{path}: {key}: expected pixels, millimetres or numbers of frames, found numbers over 1e9")
     return values
 

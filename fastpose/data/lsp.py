@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastpose import _checks, skeletons
-from fastpose.data import images
+from fastpose.data import images, matlab
 from fastpose.data.person import OCCLUDED, UNLABELLED, VISIBLE, Person, finish, person
 
 # Crop side over the longest side of the key points' box, by the code that uses it (system 000, section 5):
@@ -154,15 +153,11 @@ def _numbering(base: Path, name: str) -> tuple[int, str]:
 
 def load_joints(path: Path) -> np.ndarray:
     """Return the array ``joints`` of a ``joints.mat``; ValueError when the file holds no such array."""
-    from scipy.io import loadmat
-
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=["joints"])
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise ValueError(f"{path}: not a readable MATLAB file ({error})") from None
-    if "joints" not in content:
-        raise ValueError(f"{path}: expected an array 'joints', found none; is this the data set's own joints.mat?")
-    return np.asarray(content["joints"], dtype=np.float64)
+    joints = matlab.load(path, ["joints"]).get("joints")
+    if joints is None or joints.dtype.kind not in "fiub":
+        found = "none" if joints is None else str(joints.dtype)
+        raise ValueError(f"{path}: expected an array 'joints', found {found}; is this the data set's own joints.mat?")
+    return joints.astype(np.float64)
 
 
 def parse_joints(joints: np.ndarray, flags: str = "auto") -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastpose import _checks, skeletons
+from fastpose.data import hdf5, matlab, npz_files
 from fastpose.data import human36m_files as files
 from fastpose.data.lsp import keypoint_box
 from fastpose.data.person import (
@@ -152,6 +151,8 @@ def _read_sequence(folder: Path, poses: str) -> list[Person]:
     rows = np.flatnonzero(valid)
     if not len(rows):
         raise ValueError(f"{path}: expected valid frames, found none among {len(valid)}; restore the file")
+    if not all((np.abs(values[rows]) <= files.LARGEST).all() for values in (keypoints, joints)):
+        raise ValueError(f"{path}: expected pixels and millimetres, found numbers that are not finite or over 1e9")
     camera = _camera(joints[rows], keypoints[rows])
 
     def build(row: int, _: int) -> Person:
@@ -169,28 +170,12 @@ def _read_sequence(folder: Path, poses: str) -> list[Person]:
 @contextmanager
 def _mat_file(path: Path) -> Iterator[Callable[[str], np.ndarray]]:
     """Open a MATLAB file of either kind; arrays come with the axes of MATLAB reversed, as HDF5 stores them."""
-    import h5py
-    from scipy.io import loadmat
-
-    if h5py.is_hdf5(path):
-        try:
-            with h5py.File(path, "r") as file:
-                yield lambda key: _member(file, key)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a readable MATLAB file ({error}); restore it") from None
-        return
-    try:
-        content: dict[str, Any] = loadmat(path)
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise ValueError(f"{path}: not a readable MATLAB file ({error}); restore it") from None
-    yield lambda key: _member(content, key).T
-
-
-def _member(content: Any, key: str) -> np.ndarray:
-    """Return an array by name; ``KeyError`` with the bare name, which h5py's own has not."""
-    if key not in content:
-        raise KeyError(key)
-    return np.asarray(content[key][()])
+    if hdf5.is_hdf5(path):
+        with hdf5.opened(path) as file:
+            yield file.__getitem__
+    else:
+        content = matlab.load(path, ("annot2", *POSES, "valid_frame", "activity_annotation"))
+        yield lambda key: np.asarray(content[key]).T
 
 
 def _table(path: Path, values: np.ndarray, key: str, coordinates: int) -> np.ndarray:
@@ -241,13 +226,10 @@ def _prepared_arrays(path: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.
 
     Weights are 0 where a joint lies outside the photograph; its coordinates hold.
     """
-    try:
-        with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            names = [str(name) for name in content["imgname"]]
-            shapes = {"part": (17, 3), "S": (17, 4), "center": (2,), "scale": ()}
-            arrays = {key: np.asarray(content[key]) for key in shapes}
-    except (OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error}); restore it") from None
+    with reading(path), npz_files.opened(path) as content:
+        names = [str(name) for name in content["imgname"]]
+        shapes = {"part": (17, 3), "S": (17, 4), "center": (2,), "scale": ()}
+        arrays = {key: content[key] for key in shapes}
     for key, shape in shapes.items():
         if arrays[key].dtype.kind not in "fiu" or arrays[key].shape != (len(names), *shape):
             raise ValueError(

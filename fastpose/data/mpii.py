@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastpose import _checks, skeletons
+from fastpose.data import hdf5, matlab
 from fastpose.data.coco import read_json
 from fastpose.data.mpii_official import RawPerson, read_official
 from fastpose.data.person import (
@@ -87,7 +88,7 @@ def read(
     _checks.choice("split", split, tuple(_FILES))
     path = annotation_path(root, split, annotation)
     folder = Path(root) / image_folder
-    with reading(path, "a person"):
+    with reading(path, "a person"), np.errstate(all="ignore"):  # what is not finite, `finish` refuses by name
         raws = _read_file(path, split)
         numbers = {name: number for number, name in enumerate(dict.fromkeys(raw.image for raw in raws))}
         persons = read_rows(path, raws, lambda raw, _: _person(raw, folder, path, numbers[raw.image]))
@@ -155,14 +156,23 @@ def _hrnet(row: dict[str, Any], index: int) -> RawPerson:
 
 def _read_hourglass(path: Path) -> list[RawPerson]:
     """A missing joint is (0, 0); ``visible`` is 0 for missing and for occluded; the crop step is already taken."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            content = {name: file[name][:] for name in ("part", "visible", "center", "scale", "normalize", "imgname")}
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a stacked-hourglass annotation file ({error})") from None
-    names = [_text(name) for name in content["imgname"]]
+    shapes: dict[str, tuple[int, ...]] = {
+        "part": (16, 2),
+        "visible": (16,),
+        "center": (2,),
+        "scale": (),
+        "normalize": (),
+    }
+    with hdf5.opened(path) as file:
+        missing = {"imgname", *shapes} - set(file)
+        if missing:
+            raise ValueError(f"{path}: not a stacked-hourglass annotation file, lacks {', '.join(sorted(missing))}")
+        content = {name: file[name] for name in shapes}
+        names = [_text(name) for name in np.atleast_1d(file["imgname"])]
+    for name, shape in shapes.items():
+        if content[name].dtype.kind not in "fiub" or content[name].shape != (len(names), *shape):
+            found = f"{content[name].dtype} {content[name].shape}"
+            raise ValueError(f"{path}: {name}: expected numbers {(len(names), *shape)}, found {found}")
     present = (content["part"] != 0).any(2)  # (N, 16)
     labels = np.where(present, np.where(content["visible"] > 0, VISIBLE, OCCLUDED), UNLABELLED)
     return [
@@ -221,14 +231,18 @@ class GroundTruth:
     @classmethod
     def read(cls, path: Path) -> GroundTruth:
         """Read the file; ``ValueError`` when it is another MATLAB file."""
-        from scipy.io import loadmat
-
-        names = ("pos_gt_src", "jnt_missing", "headboxes_src")
-        try:
-            content = loadmat(path, variable_names=names)
-            joints, missing, boxes = (content[name] for name in names)
-        except Exception as error:  # scipy raises many kinds for a damaged file
-            raise ValueError(f"{path}: expected arrays {', '.join(names)} ({error})") from None
+        shapes = {"pos_gt_src": (16, 2), "jnt_missing": (16,), "headboxes_src": (2, 2)}
+        content = matlab.load(path, list(shapes))
+        arrays = [content[name] for name in shapes if name in content]
+        counts = {array.shape[-1] for array in arrays if array.ndim}
+        fitting = [array.shape[:-1] for array in arrays] == list(shapes.values()) and len(counts) == 1
+        if not fitting or any(array.dtype.kind not in "fiub" for array in arrays):
+            raise ValueError(
+                f"{path}: expected arrays of numbers {', '.join(f'{k} {v}' for k, v in shapes.items())} x N"
+            )
+        joints, missing, boxes = arrays
+        if not (np.isfinite(joints).all() and np.isfinite(boxes).all()):
+            raise ValueError(f"{path}: joints or head boxes are not finite; restore the file")
         return cls(joints.transpose(2, 0, 1) - 1.0, missing.T == 0, boxes.transpose(2, 0, 1) - 1.0)
 
     def agrees(self, persons: Sequence[Person]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastpose.data import matlab
 from fastpose.data.person import OCCLUDED, VISIBLE
 
 
@@ -33,12 +34,9 @@ def read_official(path: Path, split: str) -> list[RawPerson]:
     The file knows no validation split: "train" and "val" take the photographs named in ``train_images.txt`` and
     ``valid_images.txt`` beside it; "trainval" takes all.
     """
-    from scipy.io import loadmat
-
-    try:
-        release = loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise ValueError(f"{path}: not the MPII annotation file (no readable RELEASE: {error})") from None
+    release = matlab.load(path, ["RELEASE"], struct_as_record=False, squeeze_me=True).get("RELEASE")
+    if release is None:
+        raise ValueError(f"{path}: not the MPII annotation file (no RELEASE)")
     wanted = _names_of_split(path.parent, split)
     training, separated = np.atleast_1d(release.img_train), _cells(release.single_person)
     persons: list[RawPerson] = []

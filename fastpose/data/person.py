@@ -118,9 +118,15 @@ def person(
     camera: int = -1,
     pose3d: Pose3D | None = None,
 ) -> Person:
-    """Build a ``Person``: the types of the interface, coordinates zeroed where no label exists, frozen arrays."""
-    labels = np.asarray(visibility).astype(np.uint8)
-    points = np.where(labels[:, None] > UNLABELLED, np.asarray(keypoints, dtype=np.float32), np.float32(0))  # (K, 2)
+    """Build a ``Person``: the types of the interface, coordinates zeroed where no label exists, frozen arrays.
+
+    Raises ``ValueError`` for labels other than 0, 1 and 2.
+    """
+    told = np.asarray(visibility)
+    if not ((told == UNLABELLED) | (told == OCCLUDED) | (told == VISIBLE)).all():
+        raise ValueError("labels of joints: expected 0, 1 or 2, found others")
+    labels = told.astype(np.uint8)
+    points = np.where(labels[:, None] > UNLABELLED, _single(keypoints), np.float32(0))  # (K, 2)
     return Person(
         image,
         frozen(points),
@@ -169,9 +175,15 @@ class LazyPersons(Sequence[Person]):
 
 def frozen(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Return a read-only copy: persons are shared by metrics and loaders, and no one may change them."""
-    array: np.ndarray = np.array(values, dtype=dtype)
+    array: np.ndarray = np.array(_single(values) if dtype is np.float32 else values, dtype=dtype)
     array.flags.writeable = False
     return array
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """Return float32, infinite where a number is beyond it: ``finish`` refuses that by name."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float32)
 
 
 def _frozen_pose(pose: Pose3D) -> Pose3D:
@@ -239,7 +251,7 @@ def missing_images(persons: Sequence[Person]) -> list[int]:
 
 
 def not_finite(persons: Sequence[Person]) -> list[int]:
-    """Return the indices of persons with NaN or infinite labelled coordinates, centre or scale."""
+    """Return the indices of persons with NaN or infinite labelled coordinates, centre, scale, boxes or sizes."""
     return [index for index, entry in enumerate(persons) if not _is_finite(entry)]
 
 
@@ -250,7 +262,8 @@ def without_size(persons: Sequence[Person]) -> list[int]:
 
 def _is_finite(entry: Person) -> bool:
     arrays = (entry.keypoints, entry.center, entry.scale, () if entry.pose3d is None else entry.pose3d.joints)
-    return all(np.isfinite(array).all() for array in arrays)
+    told = (entry.head_box, entry.head_size, entry.bbox, entry.area)
+    return all(np.isfinite(array).all() for array in (*arrays, *told) if array is not None)
 
 
 def labelled(entry: Person) -> int:

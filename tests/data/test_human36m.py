@@ -425,7 +425,7 @@ def test_bad_options(tmp_path, options, words):
         ({"center": np.array([["a", "b"]] * 2)}, "center: expected numbers"),
         ({"S": np.zeros((2, 17, 4))}, "all 17 joints in every row"),
         ({"imgname": np.array(["a.jpg", "b.jpg"])}, "does not tell subject, action, camera and frame"),
-        ({"imgname": np.array(_names(2), dtype=object)}, "malformed"),
+        ({"imgname": np.array(_names(2), dtype=object)}, "array imgname cannot be read .it holds object"),
         ({"intrinsics": np.full((2, 3, 3), np.nan)}, "finite cameras"),
         ({"intrinsics": np.ones((2, 3, 3)), "action": np.array(["run"])}, "action: expected 2 words"),
         ({"intrinsics": np.ones((2, 3, 3)), "clip": np.ones(2)}, "clip: expected 2 words"),

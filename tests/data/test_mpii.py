@@ -178,8 +178,8 @@ def test_no_annotation_lists_the_known_names(tmp_path):
         ("valid.json", b"[{", "not valid JSON"),
         ("valid.json", b"{}", "expected a list of persons"),
         ("valid.json", b'[{"image": "a.jpg"}]', "row 0 lacks 'joints_vis'"),
-        ("valid.h5", b"junk", "not a stacked-hourglass annotation file"),
-        (mpii.OFFICIAL, b"junk", "not the MPII annotation file"),
+        ("valid.h5", b"junk", "not a readable HDF5 file"),
+        (mpii.OFFICIAL, b"junk", "not a readable MATLAB file"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, sentence):

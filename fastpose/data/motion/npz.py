@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastpose import _checks
+from fastpose.data import npz_files
 from fastpose.data.motion import actions
 from fastpose.data.motion.clips import Motion, motion
 from fastpose.data.person import existing
@@ -19,8 +18,7 @@ from fastpose.data.person import existing
 # Arrays of an archive that are no clips.
 _SKELETON = ("joint_names", "parents")
 _RESERVED = (*_SKELETON, "fps", "unit")
-# Bytes of one clip that are read at most: an hour at 120 frames a second of a hundred joints takes less.
-_LARGEST = 1 << 30
+_ADVICE = "expected an .npz file of arrays"
 
 
 def clips(path: Path) -> list[str]:
@@ -35,11 +33,8 @@ def holds_motion(path: Path) -> bool:
 
 def _names(path: Path) -> list[str]:
     existing("mocap", path, "archive of motions")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except Exception as error:  # zipfile raises many kinds for a damaged file
-        raise _unreadable(path, error) from None
+    with npz_files.opened(path, _ADVICE) as content:
+        return list(content)
 
 
 def read(path: Path, clip: str) -> Motion:
@@ -50,15 +45,15 @@ def read(path: Path, clip: str) -> Motion:
     known = clips(path)
     if clip not in known:
         raise ValueError(f"{path}: " + _checks.unknown("clip", clip, known))
-    with _archive(path) as content:
+    with npz_files.opened(path, _ADVICE) as content:
         for name in _SKELETON:
             if name not in content:
                 raise ValueError(f"{path}: expected arrays joint_names and parents beside the clips, found no {name}")
-        joints = tuple(str(name) for name in _array(path, content, "joint_names").ravel())
-        parents = _parents(path, _array(path, content, "parents"), len(joints))
+        joints = tuple(str(name) for name in content["joint_names"].ravel())
+        parents = _parents(path, content["parents"], len(joints))
         fps = _scalar(path, content, "fps", _told_by_name(path))
         unit = _scalar(path, content, "unit", 1.0)
-        positions = _array(path, content, clip)
+        positions = content[clip]
     if positions.ndim != 3 or positions.shape[1:] != (len(joints), 3) or positions.dtype.kind not in "fiu":
         raise ValueError(
             f"{path}: clip {clip}: expected numbers (T, {len(joints)}, 3), found {positions.dtype} {positions.shape}"
@@ -116,39 +111,12 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[Any]:
-    """Open an archive; whatever a damaged one raises becomes one ``ValueError`` that names the file."""
-    with path.open("rb") as file:
-        try:
-            content = np.load(file, allow_pickle=False)
-        except Exception as error:  # zipfile raises many kinds for a damaged file
-            raise _unreadable(path, error) from None
-        with content:
-            yield content
-
-
-def _unreadable(path: Path, error: Exception, array: str = "") -> ValueError:
-    what = f"array {array} cannot be read" if array else "not a NumPy archive"
-    return ValueError(f"{path}: {what} ({str(error)[:160]}); expected an .npz file of arrays")
-
-
-def _array(path: Path, content: Any, name: str) -> np.ndarray:
-    size = content.zip.getinfo(f"{name}.npy").file_size
-    if size > _LARGEST:
-        raise ValueError(f"{path}: array {name} takes {size:,} bytes, more than the {_LARGEST:,} of any clip")
-    try:
-        return np.asarray(content[name])
-    except Exception as error:  # so do zlib and NumPy
-        raise _unreadable(path, error, name) from None
-
-
-def _scalar(path: Path, content: Any, name: str, default: float | None) -> float:
+def _scalar(path: Path, content: Mapping[str, np.ndarray], name: str, default: float | None) -> float:
     if name not in content:
         if default is None:
             raise ValueError(f"{path}: its frame rate is not told; add an array fps, or name the file ..._30fps.npz")
         return default
-    value = _array(path, content, name)
+    value = content[name]
     if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < float(value.ravel()[0]) < np.inf:
         raise ValueError(f"{path}: array {name}: expected one positive number, found {value.dtype} {value.shape}")
     return float(value.ravel()[0])
