@@ -48,7 +48,8 @@ class Arrays(Mapping[str, np.ndarray]):
             raise ValueError(f"{self.path}: {key}: expected an array in the file itself, found a link or a group")
         long = found.dtype.kind != "S" and found.dtype.itemsize > 8
         if found.shape is None or found.dtype.kind not in _KINDS or long:
-            raise ValueError(f"{self.path}: {key}: expected numbers of up to 8 bytes, or texts of one length, found {found.dtype}")
+            expected = "numbers of up to 8 bytes, or texts of one length"
+            raise ValueError(f"{self.path}: {key}: expected {expected}, found {found.dtype}")
         entries = max(math.prod(found.shape), math.prod(found.chunks or ()))
         if entries * found.dtype.itemsize > self.most:
             raise ValueError(
