@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fastpose.data import images, pose3d, transforms
+from fastpose.data import fingerprints, images, pose3d, transforms
 from fastpose.data.person import Person, read_photo
 from fastpose.data.photo_cache import PhotoCache, open_cache
 from fastpose.data.unreadable import SKIP_LIMIT, Substitute, Substitutes
@@ -104,6 +104,11 @@ class KeypointDataset(Dataset):
     def skipped(self) -> int:
         """Number of different persons whose photograph could not be read so far (all workers)."""
         return self._substitutes.skipped
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these persons from others, 16 hexadecimal digits."""
+        return fingerprints.of_persons(self.source.persons)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)

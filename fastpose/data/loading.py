@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +116,44 @@ def _prepare_worker(_worker: int) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    _leave_signals_to_parent()
+
+
+# What stops a whole job: a scheduler, a closed terminal, Ctrl-C. Not on every system.
+_STOPPING = {getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, "sigwaitinfo")}
+
+
+def _leave_signals_to_parent() -> None:
+    """Let what stops a whole job be the main process's affair, which finishes a step and needs its batches for that.
+
+    The parent's own SIGTERM still ends a worker, and so does the parent's death.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None or not _STOPPING:
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+    def listen() -> None:
+        while True:
+            told = signal.sigwaitinfo(_STOPPING)
+            if told.si_signo == signal.SIGTERM and told.si_pid == parent.pid:
+                os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Deliver to this process after the body what would stop it; workers begin without hearing it."""
+    if not _STOPPING:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_method() -> str | None:
@@ -160,7 +202,8 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        with _signals_later():
+            batches = iter(self._loader)
         _without_signal(batches)
         while True:
             try:

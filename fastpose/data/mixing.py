@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from fastpose.data import fingerprints
 from fastpose.data.loading import epoch_keys, epoch_order
 from fastpose.data.unreadable import Substitute
 
@@ -81,6 +82,11 @@ class MixedDataset(Dataset[dict[str, torch.Tensor]]):
             (rows,) = np.nonzero((indices >= low) & (indices < high))
             if len(rows):
                 yield part, indices[rows] - low, rows
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the parts from others, 16 hexadecimal digits; a part without a fingerprint has no say."""
+        return fingerprints.of_parts(getattr(part, "fingerprint", "") for part in self.parts)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         visit, index = key if isinstance(key, tuple) else (0, key)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fastpose.data import images
+from fastpose.data import fingerprints, images
 from fastpose.data.keypoint_dataset import checked_size, sample_generator
 from fastpose.data.unreadable import SKIP_LIMIT, Substitute, Substitutes
 
@@ -73,6 +73,11 @@ class PairDataset(Dataset):
     def skipped(self) -> int:
         """Number of different pairs of which a photograph could not be read so far (all workers)."""
         return self._substitutes.skipped
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these persons and pairs from others, 16 hexadecimal digits."""
+        return fingerprints.of_persons(self.source.persons, np.asarray(self.source.pairs))
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)

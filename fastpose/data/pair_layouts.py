@@ -220,7 +220,7 @@ def _image_names(base: Path, table: KeypointTable) -> Sequence[str]:
     if not table.by_id:
         return table.names
     known = {}
-    for path in base.rglob("*.*"):
+    for path in sorted(base.rglob("*.*")):  # of two images of one id the last is taken, on every disk the same
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             name = path.relative_to(base).as_posix()
             known[file_id(name)] = name

@@ -8,6 +8,7 @@ A trainer has ``networks``, ``optimizers``, ``schedulers`` (stepped per epoch), 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastpose.training import checkpoint, distributed, randomness
+from fastpose.training import checkpoint, distributed, randomness, run_lock, signals
 from fastpose.training.config import Recipe, RunConfig, to_dict
 from fastpose.training.distributed import World
 from fastpose.training.loop import Job
@@ -75,8 +76,8 @@ class FitResult:
         results: the last evaluation (empty without one).
         best: name, value, step and epoch of the best evaluation, or None.
         step, epoch: optimizer steps and whole epochs done.
-        stopped: "finished", "max_steps", "max_minutes", "SIGTERM" or "SIGINT".
-        code: exit code for the process: 0, 143 or 130.
+        stopped: "finished", "max_steps", "max_minutes", "SIGTERM", "SIGINT" or "SIGHUP".
+        code: exit code for the process: 0, 143, 130 or 129.
     """
 
     folder: Path
@@ -111,9 +112,9 @@ def launch(
         create_loader: in place of ``data.loading.create_loader``.
 
     Raises:
-        SystemExit: 143 or 130 after SIGTERM or SIGINT, the state being saved.
+        SystemExit: 143, 130 or 129 after SIGTERM, SIGINT or SIGHUP, the state being saved.
         ValueError: bad configuration, a resume point or ``run.start`` that does not fit, a ``run.start`` or updates
-            that are not finite.
+            that are not finite, another process that trains in the same folder.
         FileNotFoundError: no file ``run.start``.
     """
     settings: RunConfig = recipe.config.run
@@ -121,14 +122,16 @@ def launch(
         distributed.world(settings.device, settings.timeout_minutes) as place,
         randomness.determinism(settings.deterministic),
     ):
-        folder = None if resume is None else RunFolder.open(resume)
-        randomness.seed_everything(settings.seed)
-        trainer = make_trainer()
-        _begin(trainer, recipe, resume)
-        job = Job(trainer, recipe, place, create_loader or _default_loader())
-        # The folder is made when nothing is left that the recipe could have got wrong.
-        job.folder = folder or distributed.agreed(lambda: RunFolder.create(recipe.name, out, name), place)
-        result = _run(job, resume, allow_changes, progress)
+        with signals.before_the_first_step():
+            folder = None if resume is None else RunFolder.open(resume)
+            randomness.seed_everything(settings.seed)
+            trainer = make_trainer()
+            _begin(trainer, recipe, resume)
+            job = Job(trainer, recipe, place, create_loader or _default_loader())
+        with job.stop:
+            # The folder is made when nothing is left that the recipe could have got wrong.
+            job.folder = folder or distributed.agreed(lambda: RunFolder.create(recipe.name, out, name), place)
+            result = _run(job, resume, allow_changes, progress)
     if result.code:
         raise SystemExit(result.code)
     return result
@@ -147,13 +150,15 @@ def fit(
 ) -> FitResult:
     """Train until the epochs are done, a limit is reached or a signal asks to stop; see ``launch`` for the arguments.
 
-    After SIGTERM or SIGINT the step in flight ends, the state is saved and ``FitResult.code`` is 143 or 130.
+    After SIGTERM, SIGINT or SIGHUP the step in flight ends, the state is saved and ``FitResult.code`` is 143, 130 or
+    129.
     """
     place = place or World(0, 1, distributed.choose_device(recipe.config.run.device))
     _begin(trainer, recipe, resume)
     job = Job(trainer, recipe, place, create_loader or _default_loader())
     job.folder = run
-    return _run(job, resume, allow_changes, progress)
+    with job.stop:
+        return _run(job, resume, allow_changes, progress)
 
 
 def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
@@ -172,9 +177,11 @@ def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
 
 
 def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:
-    if resume is not None:
-        job.resume(Path(resume).expanduser(), allow_changes)
-    ending = job.run(progress)
+    with ExitStack() as lock:
+        distributed.agreed(lambda: lock.enter_context(run_lock.held(job.folder.path)), job.place)
+        if resume is not None:
+            job.resume(Path(resume).expanduser(), allow_changes)
+        ending = job.run(progress)
     place, position = job.place, job.position
     results, best = distributed.share((job.results, job.best.record), place)
     return FitResult(job.folder.path, results, best, position.step, position.epoch, ending.reason, ending.code)

@@ -33,6 +33,7 @@ class Logbook:
         self.jsonl, self.csv = folder / "metrics.jsonl", folder / "metrics.csv"
         self.timing = folder / "timing.jsonl"
         self.rows = 0
+        self.evaluated = -1  # step of the last evaluation
         self._columns: list[str] = []
         self._board = require_tensorboard()(str(folder / "tensorboard")) if tensorboard else None
 
@@ -41,6 +42,7 @@ class Logbook:
         kept = _read_rows(self.jsonl)[:rows]
         _files.publish(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
         self.rows, self._columns = len(kept), _columns(kept)
+        self.evaluated = max((row["step"] for row in kept if row.get("kind") == "evaluation"), default=-1)
         _files.publish(self.csv, _table(kept, self._columns))
 
     def append(self, row: Row) -> None:

@@ -22,7 +22,7 @@ from fastpose.training.logbook import Logbook, Window, require_tensorboard
 from fastpose.training.phases import BufferGuard, NonFiniteError, Update, step_schedule
 from fastpose.training.progress import create_progress
 from fastpose.training.run_folder import RunFolder
-from fastpose.training.signals import StopRequest, exit_code, signal_name
+from fastpose.training.signals import StopRequest, exit_code, is_signal, signal_name
 
 if TYPE_CHECKING:
     from fastpose.training.engine import Trainer
@@ -52,6 +52,7 @@ class Job:
         self.trainer, self.recipe, self.place, self.create_loader = trainer, recipe, place, create_loader
         self.settings: RunConfig = recipe.config.run
         self.folder: RunFolder
+        self.stop = StopRequest()  # entered by who runs the job
         if self.settings.tensorboard:
             require_tensorboard()
         self._place_networks()
@@ -138,9 +139,7 @@ class Job:
         self.began = self._logged_at = time.monotonic()
         self._logged_step = start
         try:
-            with StopRequest() as self.stop:
-                stopped = self._epochs()
-                return self._finish(stopped)
+            return self._finish(self._epochs())
         finally:
             self.progress.close()
             self.logbook.close()
@@ -243,7 +242,7 @@ class Job:
         return ""
 
     def _finish(self, reason: str) -> Ending:
-        if reason in ("SIGTERM", "SIGINT"):
+        if is_signal(reason):
             return self._say_stopped(reason)
         if reason != "finished":
             # Saved before the evaluation, so that a resume goes on as if the run had not paused here.
@@ -251,7 +250,7 @@ class Job:
         if self.position.step % self.settings.log_every:
             self._log()
         if reason != "finished" or not self.evaluated:
-            self.stop.signal = self.evaluate()
+            self.stop.signal = self.evaluate(pausing=reason != "finished")
             if self.stop.signal:
                 return self._say_stopped(signal_name(self.stop.signal))
         self._write_outcome(reason)
@@ -291,21 +290,22 @@ class Job:
         """The network that is evaluated and published: the averaged weights where there are some."""
         return self.ema.average if self.ema is not None else self.main
 
-    def evaluate(self) -> int:
+    def evaluate(self, *, pausing: bool = False) -> int:
         """Evaluate on the leader while the others wait; log, and publish ``best`` where it is.
 
+        A resume forgets what an evaluation did that was made only because the run is ``pausing``.
         Returns the number of a signal that broke it off (nothing is logged then), or 0.
         """
         self.evaluated = True
         number = 0
         if self.place.leader and self.validation_data is not None:
             try:
-                self._evaluate_here()
+                self._evaluate_here(pausing)
             except outcome.Interrupted:
                 number = self.stop.signal
         return int(distributed.largest(float(number), self.place))
 
-    def _evaluate_here(self) -> None:
+    def _evaluate_here(self, pausing: bool) -> None:
         position, settings = self.position, self.settings
         loader = self.create_loader(
             self.validation_data,
@@ -318,13 +318,18 @@ class Job:
         )
         loader = outcome.OnDevice(loader, self.place.device, self.stop)
         self.results = outcome.evaluate(self.trainer, self.published, loader)
+        # A run that was killed while it wrote its outcome has logged its last evaluation already.
+        known = self.logbook.evaluated == position.step
         for result in self.results:
             row = {"kind": "evaluation", "step": position.step, "epoch": self.epoch} | outcome.as_row(result)
-            self.logbook.append(row)
+            if not known:
+                self.logbook.append(row)
             line = result.line(protocol=result.protocol not in self.explained)
             self.explained.add(result.protocol)
             self.progress.note(f"epoch {self.epoch}  step {position.step}  {line}")
         if self.results and self.best.improves(self.results, position.step, self.epoch):
+            if pausing:
+                outcome.keep_best(self.folder)
             self._publish("best", results=[outcome.as_row(result) for result in self.results])
 
     @property
@@ -377,8 +382,7 @@ class Job:
         private = distributed.gather(snapshot.take_private(self), self.place)
         if self.place.leader:
             self.logbook.flush()
-            about = resuming.describe(self.recipe, self._datasets(), self.place)
-            resume_point.save(self.folder.state, snapshot.take(self, private), about, self.position.step)
+            resume_point.save(self.folder.state, snapshot.take(self, private), self.described, self.position.step)
             self._publish("last")
         distributed.barrier(self.place)
 
@@ -390,11 +394,20 @@ class Job:
         """
         path = self.folder.state if path.is_dir() else path
         state, manifest = resume_point.load(path)
-        expected = resuming.describe(self.recipe, self._datasets(), self.place)
-        resuming.check(path, self._completed(manifest), expected, allow_changes=allow_changes)
+        resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
         self._check_unfinished(state["position"])
-        snapshot.put_back(self, state, path, manifest, expected["config"])
+        snapshot.put_back(self, state, path, manifest, self.described["config"])
         self.rows = state["rows"]
+        if self.place.leader:
+            # The files beside the resume point may be of before it (a kill) or of after it (a pause, an earlier one).
+            outcome.put_best_back(self.folder, self.best.record)
+            self._publish("last")
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """What a resume point says of its run; reading through the data sets takes its time."""
+        datasets = {"train": self.train_data, "validation": self.validation_data}
+        return resuming.describe(self.recipe, datasets, self.place)
 
     def _completed(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Return a manifest whose configuration also has the keys of a newer fastpose, each with its default."""
@@ -405,7 +418,7 @@ class Job:
 
     def _check_unfinished(self, position: dict[str, int]) -> None:
         settings = self.settings
-        if not self.folder.report.is_file():
+        if not self._outcome_is_written():
             return  # it was killed while it wrote its outcome
         if position["epoch"] >= settings.epochs:
             raise ValueError(
@@ -416,5 +429,7 @@ class Job:
                 f"run {self.folder.path}: stopped at run.max_steps={settings.max_steps}; set a larger one to go on"
             )
 
-    def _datasets(self) -> dict[str, Any]:
-        return {"train": self.train_data, "validation": self.validation_data}
+    def _outcome_is_written(self) -> bool:
+        """Return whether the report is of the newest state and not of an earlier pause."""
+        report, saved = self.folder.report, resume_point.saves(self.folder.state)
+        return report.is_file() and report.stat().st_mtime_ns >= saved[-1].stat().st_mtime_ns

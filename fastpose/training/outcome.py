@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastpose import _checks
+from fastpose import _checks, _files
 from fastpose.training import checkpoint, randomness
 from fastpose.training import config as configuration
 from fastpose.training.config import Recipe
 from fastpose.training.phases import NonFiniteError, is_finite
 from fastpose.training.run_folder import RunFolder
 from fastpose.training.signals import StopRequest
+
+_BEST = ("best.safetensors", "best.json")
 
 
 class Interrupted(Exception):
@@ -97,6 +99,39 @@ def publish_weights(run: RunFolder, which: str, network: nn.Module, recipe: Reci
     metadata = {"recipe": recipe.name, "system": recipe.system, "config": configuration.to_dict(recipe.config)}
     checkpoint.save_weights(path, network, {**metadata, **about})
     return path
+
+
+def keep_best(run: RunFolder) -> None:
+    """Keep a copy of ``weights/best``, which the weights of a pause are about to replace; see ``put_best_back``."""
+    _move_best(run.weights, run.state)
+
+
+def put_best_back(run: RunFolder, record: Mapping[str, Any] | None) -> None:
+    """Undo what an evaluation at a pause published, which a run without that pause does not have.
+
+    Args:
+        run: the folder to go on in.
+        record: the best evaluation that its resume point knows of.
+    """
+    kept, current = (_step(folder / "best.safetensors") for folder in (run.state, run.weights))
+    if record is not None and kept == record["step"] != current:
+        _move_best(run.state, run.weights)
+    for name in _BEST:
+        (run.state / name).unlink(missing_ok=True)
+
+
+def _move_best(source: Path, target: Path) -> None:
+    for name in _BEST:
+        if (source / name).is_file():
+            _files.publish(target / name, (source / name).read_bytes())
+
+
+def _step(path: Path) -> int | None:
+    """Return the step that a weights file is of; None without a file that says so."""
+    try:
+        return checkpoint.read_about(path).get("step")
+    except (ValueError, OSError):
+        return None
 
 
 def write_pictures(trainer: Any, network: nn.Module, dataset: Any, run: RunFolder) -> list[tuple[str, Path]]:

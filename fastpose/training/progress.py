@@ -1,10 +1,15 @@
-"""What a person sees of a run: a bar on a terminal, a plain line every so many seconds elsewhere."""
+"""What a person sees of a run: a bar on a terminal, a plain line every so many seconds elsewhere.
+
+A display that can no longer be written to (a terminal that was closed, a pipe without reader, a full disk under a log)
+ends no run: nothing is shown then.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol, TextIO
 
@@ -85,7 +90,8 @@ class _Lines:
         self._values = values
 
     def note(self, text: str) -> None:
-        print(text.rstrip(), file=self.stream, flush=True)
+        with suppress(OSError):
+            print(text.rstrip(), file=self.stream, flush=True)
 
     def close(self) -> None:
         pass
@@ -118,7 +124,9 @@ class _Bar:
         self._display.update(self._task, values=spell(values))
 
     def note(self, text: str) -> None:
-        self._display.console.print(text, markup=False, highlight=False)
+        with suppress(OSError):
+            self._display.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        self._display.stop()
+        with suppress(OSError):
+            self._display.stop()

@@ -1,21 +1,28 @@
-"""SIGTERM and Ctrl-C: finish the step in flight, save, leave with 143 or 130."""
+"""SIGTERM, Ctrl-C and the end of a terminal: finish the step in flight, save, leave with 143, 130 or 129."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-_WATCHED = (signal.SIGTERM, signal.SIGINT)
+_TERMINAL_GONE: int | None = getattr(signal, "SIGHUP", None)  # not on every system
+_WATCHED = tuple(number for number in (signal.SIGTERM, signal.SIGINT, _TERMINAL_GONE) if number is not None)
 _ECHO_SECONDS = 2.0
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class StopRequest:
-    """Within ``with``, the first SIGTERM or SIGINT is noted in ``signal`` instead of ending the process.
+    """Within ``with``, the first SIGTERM, SIGINT or SIGHUP is noted in ``signal`` instead of ending the process.
 
     A second Ctrl-C ends it at once. One within two seconds is taken for the echo of the first: a terminal sends Ctrl-C
-    to every process of a job, and ``torchrun`` passes it on once more.
+    to every process of a job, and ``torchrun`` passes it on once more. What is ignored (SIGHUP under ``nohup``) stays
+    ignored.
     """
 
     def __init__(self) -> None:
@@ -24,17 +31,14 @@ class StopRequest:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in _WATCHED:
-                self._before[number] = signal.signal(number, self._note)
+        self._before = _watch(_WATCHED, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before.clear()
+        _put_back(self._before)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -44,11 +48,55 @@ class StopRequest:
             self.signal, self._since = number, now
 
 
+@contextmanager
+def before_the_first_step() -> Iterator[None]:
+    """Within the body, where there is nothing to save yet, SIGTERM and SIGHUP end the process with a sentence.
+
+    Ctrl-C raises ``KeyboardInterrupt``, as everywhere.
+
+    Raises:
+        SystemExit: 143 or 129, when what the body had opened is closed.
+    """
+    came: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise SystemExit(exit_code(number))
+
+    before = _watch([number for number in _WATCHED if number != signal.SIGINT], leave)
+    try:
+        yield
+    except SystemExit:
+        if came:
+            print(f"{signal_name(came[0])}: before the first step, there was nothing to save", file=sys.stderr)
+        raise
+    finally:
+        _put_back(before)
+
+
 def exit_code(number: int) -> int:
     """Return the exit code of a process that a signal ended: 128 + its number."""
     return 128 + number
 
 
 def signal_name(number: int) -> str:
-    """Return "SIGTERM" or "SIGINT"."""
+    """Return "SIGTERM", "SIGINT" or "SIGHUP"."""
     return signal.Signals(number).name
+
+
+def is_signal(reason: str) -> bool:
+    """Return whether the reason why a run ended is the name of a signal."""
+    return reason in {signal_name(number) for number in _WATCHED}
+
+
+def _watch(numbers: tuple[int, ...] | list[int], handler: Handler) -> dict[int, object]:
+    """Give signals a handler where the thread may and nobody ignores them; return the handlers from before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
+
+
+def _put_back(before: dict[int, object]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastpose import _checks, data, ops
+from fastpose.data import fingerprints
 from fastpose.data.unreadable import SKIP_LIMIT
 
 PARTS = 16
@@ -221,6 +222,11 @@ class _Part(Dataset[dict[str, Tensor]]):
     def skipped(self) -> int:
         """Number of different pairs that could not be read so far."""
         return int(self.whole.skipped)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these samples from others, 16 hexadecimal digits."""
+        return fingerprints.of_parts([self.whole.fingerprint, *map(str, self.indices)])
 
     def __getitem__(self, key: Any) -> dict[str, Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)

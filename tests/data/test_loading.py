@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 from itertools import chain
 
 import numpy as np
@@ -165,6 +166,31 @@ def test_promise_17_an_error_in_a_sample_arrives_as_its_sentence(workers, kind):
 def test_a_defect_is_not_turned_into_a_sentence():
     with pytest.raises(KeyError):
         list(create_loader(Broken(8, KeyError), 2, shuffle=False))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_promise_11_what_stops_a_whole_job_leaves_its_workers_to_it(number):
+    batches = iter(create_loader(Numbers(60), 1, shuffle=False, workers=2))
+    next(batches)
+    for worker in multiprocessing.active_children():
+        another_process_sends(number, worker.pid)
+    assert len(list(batches)) == 59
+
+
+def another_process_sends(number, pid):
+    """Send a signal that does not come from this process, as a scheduler or a terminal does."""
+    assert subprocess.run(["kill", f"-{int(number)}", str(pid)], timeout=60).returncode == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_its_parent_ends_is_gone():
+    batches = iter(create_loader(Numbers(60), 1, shuffle=False, workers=1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(30)
+    assert worker.exitcode == 0
 
 
 @pytest.mark.timeout(60)

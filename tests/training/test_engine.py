@@ -41,7 +41,7 @@ def test_a_run_leaves_the_promised_folder(tmp_path: Path) -> None:
     assert "minus the mean square error" in (result.folder / "report.html").read_text()
 
 
-def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+def test_promise_9_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     first, second = (toy_system.train(tmp_path / name).folder for name in "ab")
     names = ["metrics.csv", "metrics.jsonl", "config.yaml", "environment.json"]
     names += [f"weights/{which}.{suffix}" for which in ("best", "last") for suffix in ("safetensors", "json")]
@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     assert runs.state_hash(first) != runs.state_hash(toy_system.train(tmp_path / "c", "run.seed=1").folder)
 
 
-def test_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None:
+def test_promise_8_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None:
     often = toy_system.train(tmp_path / "a", "run.evaluate_every=1", "run.log_every=1").folder
     once = toy_system.train(tmp_path / "b", "run.evaluate_every=0", "run.log_every=24").folder
     states = [checkpoint.load_weights(run / "weights" / "last.safetensors")[0] for run in (often, once)]
@@ -59,7 +59,7 @@ def test_how_often_a_run_is_evaluated_does_not_change_it(tmp_path: Path) -> None
     assert len(rows(once, "evaluation")) == 1  # the last epoch always is
 
 
-def test_the_batches_do_not_depend_on_workers(tmp_path: Path) -> None:
+def test_promise_8_the_batches_do_not_depend_on_workers(tmp_path: Path) -> None:
     pair = [toy_system.train(tmp_path / str(n), *SHORT, f"run.workers={n}").folder for n in (0, 2)]
     assert runs.state_hash(pair[0]) == runs.state_hash(pair[1])
 

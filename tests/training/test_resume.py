@@ -31,7 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_resume_is_bit_exact(tmp_path: Path, whole: dict[str, Any], stop: int) -> None:
+def test_promise_8_a_resume_is_bit_exact(tmp_path: Path, whole: dict[str, Any], stop: int) -> None:
     first = toy_system.train(tmp_path, *ALL, f"run.max_steps={stop}")
     assert first.step == stop
     again = toy_system.train(tmp_path, *ALL, resume=first.folder)
@@ -40,13 +40,13 @@ def test_resume_is_bit_exact(tmp_path: Path, whole: dict[str, Any], stop: int) -
 
 
 @pytest.mark.parametrize(("extra", "stop"), [("run.accumulate=3", 5), ("run.precision=fp16", 17)])
-def test_resume_is_bit_exact_in_other_modes(tmp_path: Path, whole: dict[str, Any], extra: str, stop: int) -> None:
+def test_promise_8_in_other_modes(tmp_path: Path, whole: dict[str, Any], extra: str, stop: int) -> None:
     first = toy_system.train(tmp_path, *ALL, extra, f"run.max_steps={stop}")
     again = toy_system.train(tmp_path, *ALL, extra, resume=first.folder)
     assert runs.state_hash(again.folder) == whole[extra][0]
 
 
-def test_many_interruptions_and_workers(tmp_path: Path, whole: dict[str, Any]) -> None:
+def test_promise_8_many_interruptions_and_workers(tmp_path: Path, whole: dict[str, Any]) -> None:
     run = toy_system.train(tmp_path, *ALL, "run.max_steps=4").folder
     for stop, workers in ((9, 0), (14, 1), (25, 0)):
         toy_system.train(tmp_path, *ALL, f"run.max_steps={stop}", f"run.workers={workers}", resume=run)
@@ -56,7 +56,7 @@ def test_many_interruptions_and_workers(tmp_path: Path, whole: dict[str, Any]) -
     assert runs.state_hash(run) == whole[""][0]
 
 
-def test_the_earlier_resume_point_can_be_named(tmp_path: Path, whole: dict[str, Any]) -> None:
+def test_promise_8_the_earlier_resume_point_can_be_named(tmp_path: Path, whole: dict[str, Any]) -> None:
     run = toy_system.train(tmp_path, *ALL, "run.checkpoint_steps=5", "run.max_steps=12").folder
     earlier, newest = resume_point.saves(run / "state")
     newest.with_suffix(".safetensors").write_bytes(b"spoilt")
@@ -82,12 +82,12 @@ def paused(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data=circles", "data.name was 'points' and is 'circles'"),
     ],
 )
-def test_another_configuration_is_refused(paused: Path, override: str, sentence: str) -> None:
+def test_promise_12_another_configuration_is_refused(paused: Path, override: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         toy_system.train(paused.parent, override, resume=paused)
 
 
-def test_another_recipe_is_refused(paused: Path) -> None:
+def test_promise_12_another_recipe_is_refused(paused: Path) -> None:
     from dataclasses import replace
 
     other = replace(toy_system.recipe(), name="toy/other")
@@ -95,7 +95,7 @@ def test_another_recipe_is_refused(paused: Path) -> None:
         engine.launch(other, lambda: toy_system.ToyTrainer(other.config), resume=paused, progress=False)
 
 
-def test_changes_that_are_asked_for_are_allowed(tmp_path: Path) -> None:
+def test_promise_12_changes_that_are_asked_for_are_allowed(tmp_path: Path) -> None:
     run = toy_system.train(tmp_path, "run.max_steps=5").folder
     result = toy_system.train(tmp_path, "lr=0.02", "run.max_steps=6", resume=run, allow_changes=True)
     assert result.step == 6
@@ -103,7 +103,7 @@ def test_changes_that_are_asked_for_are_allowed(tmp_path: Path) -> None:
         toy_system.train(tmp_path, "width=6", resume=run, allow_changes=True)
 
 
-def test_how_long_how_often_and_where_may_change(tmp_path: Path) -> None:
+def test_promise_12_how_long_how_often_and_where_may_change(tmp_path: Path) -> None:
     run = toy_system.train(tmp_path, "run.max_steps=5").folder
     free = ("run.epochs=1", "run.log_every=2", "run.workers=1", "run.evaluate_every=3", "data.root=/elsewhere")
     assert toy_system.train(tmp_path, *free, resume=run).stopped == "finished"
@@ -111,12 +111,12 @@ def test_how_long_how_often_and_where_may_change(tmp_path: Path) -> None:
         toy_system.train(tmp_path, *free, resume=run)
 
 
-def test_a_reached_limit_is_said(paused: Path) -> None:
+def test_promise_12_a_reached_limit_is_said(paused: Path) -> None:
     with pytest.raises(ValueError, match=r"stopped at run\.max_steps=5; set a larger one"):
         toy_system.train(paused.parent, "run.max_steps=5", resume=paused)
 
 
-def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+def test_promise_12_what_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         toy_system.train(tmp_path, resume=tmp_path / "absent")
     (tmp_path / "config.yaml").write_text("system: toy\nconfig: {}\n")
@@ -141,7 +141,7 @@ def stop_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("step", [7, 12])
-def test_a_signal_saves_and_leaves_with_its_code(
+def test_promise_11_a_signal_saves_and_leaves_with_its_code(
     tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int, code: int, step: int
 ) -> None:
     before = signal.getsignal(number)
@@ -158,7 +158,7 @@ def test_a_signal_saves_and_leaves_with_its_code(
 
 
 @pytest.mark.parametrize("call", [1, 3])
-def test_a_signal_during_an_evaluation_breaks_it_off(
+def test_promise_11_a_signal_during_an_evaluation_breaks_it_off(
     tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     original, calls = toy_system.ToyTrainer.evaluate, []
