@@ -9,17 +9,9 @@ The sub-packages load on first use, so that ``import fastpose`` costs little mor
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 from fastpose._version import __version__
-
-if importlib.util.find_spec("fastpose._C") is None:
-    raise ImportError(
-        f"fastpose: {Path(__file__).parents[1]} is a checkout whose extension is not built; "
-        "run `pip install -e .` there, or start Python in another folder to use an installed fastpose"
-    )
 
 _ROOMS = ("ops", "nn", "losses", "models", "data", "metrics", "visual", "training", "skeletons")
 

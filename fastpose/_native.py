@@ -3,21 +3,77 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
+import struct
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch  # noqa: F401  first, so that the extension shares torch's OpenMP threads
 
+_NEEDED = ("build_info", "cpu", "cuda_kernels", "direct", "ordinary", "set_simd")
+_SIMD = "FASTPOSE_SIMD"  # of csrc/common/cpu_level.cpp, which passes over what it does not know
+
+
+def _load() -> ModuleType:
+    """Import the extension; ``ImportError`` for a file that is absent, cut short or of another version."""
+    spec = importlib.util.find_spec("fastpose._C")
+    if spec is None:
+        raise ImportError(f"there is none in {Path(__file__).parent}, a checkout that is not built")
+    if spec.origin is not None:
+        _check_whole(Path(spec.origin))
+    module = importlib.import_module("fastpose._C")
+    lacking = [name for name in _NEEDED if not hasattr(module, name)]
+    if lacking:
+        raise ImportError(f"{spec.origin} is of another version, without {lacking[0]}")
+    return module
+
+
+def _check_whole(path: Path) -> None:
+    """Raise ``ImportError`` for an ELF file that is cut short: to load it would end the process."""
+    head = path.read_bytes()[:64]
+    if head[:5] != b"\x7fELF\x02" or len(head) < 64:  # the loader refuses what is shorter by itself
+        return
+    first, entry, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(first)
+        table = stream.read(entry * count)
+    # Each entry of the program header table: the segment's place in the file and its length there.
+    segments = [struct.unpack_from("<Q16xQ", table, at + 8) for at in range(0, len(table) - entry + 1, entry)]
+    wanted = max([first + entry * count, *(start + length for start, length in segments)])
+    if size < wanted:
+        raise ImportError(f"{path} is cut short, {size} of at least {wanted} bytes")
+
+
+def _check_simd(module: ModuleType) -> None:
+    """Warn of an instruction set that was asked for and is not used."""
+    wanted, used = os.environ.get(_SIMD), module.build_info()["simd"]
+    if wanted and wanted != used:
+        warnings.warn(
+            f"fastpose: {_SIMD}={wanted}: expected baseline, avx2 or avx512, and one that this machine has; {used} "
+            "serves instead",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 _extension: ModuleType | None = None
 _failure: str | None = None
 try:
-    _extension = importlib.import_module("fastpose._C")
-except ImportError as error:
-    _failure = f"the compiled extension cannot be loaded ({error}); reinstall with `pip install --force-reinstall .`"
+    _extension = _load()
+except Exception as error:  # whatever it is, plain tensor code serves
+    _failure = (
+        f"the compiled extension cannot be loaded ({error}); reinstall with `pip install --force-reinstall .`, or "
+        "build a checkout with `pip install -e .`"
+    )
     warnings.warn(f"fastpose: {_failure}; the slower reference backend serves instead", RuntimeWarning, stacklevel=2)
+else:
+    _check_simd(_extension)
 
 
 def missing() -> str | None:

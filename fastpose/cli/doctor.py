@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ EXTRAS = {
 
 def doctor() -> None:
     """Say what is installed, which devices are there, and which backend serves each operation."""
-    for part in (_versions, _devices, _extension, _operations):
+    for part in (_versions, _devices, _extension, _triton, _operations):
         typer.echo("\n".join(part()))
 
 
@@ -82,6 +83,18 @@ def _cuda(info: dict[str, Any]) -> str:
         return "without CUDA kernels (nvcc was not there, or FASTPOSE_CUDA=0, when it was built)"
     names = [f"{number // 10}.{number % 10}" for number in info["cuda_architectures"]]
     return f"with CUDA kernels for compute capability {', '.join(names)} and newer"
+
+
+def _triton() -> Iterator[str]:
+    from fastpose.ops import _dispatch
+
+    yield "Triton"
+    if not _dispatch.TRITON:
+        yield "  is not installed, and only a GPU needs it: pip install triton"
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # said in the next line
+        yield f"  {_dispatch.triton_problem() or 'loads'}"
 
 
 def _operations() -> Iterator[str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -176,6 +178,8 @@ def triton_reasons(inputs: Inputs, *, double: bool = False) -> list[str]:
     if not TRITON:
         return ["Triton is not installed; pip install triton"]
     reasons = _reasons_of_gpu(inputs, anywhere=INTERPRETED)
+    if not reasons and (problem := triton_problem()):
+        return [problem]
     exact = double and INTERPRETED
     if not exact and any(tensor is not None and tensor.dtype == torch.float64 for tensor in inputs):
         reasons.append("it computes in float32, got float64")
@@ -206,6 +210,25 @@ def _reason_of_capability(index: int) -> str | None:
 
 # What torch.compiler.assume_constant_result does, which would import the compiler, and that takes seconds.
 _reason_of_capability._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def triton_problem() -> str:
+    """Why an installed Triton cannot be used; empty where it can. Warns, the first time, where it cannot."""
+    return _triton_problem()
+
+
+triton_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=1)
+def _triton_problem() -> str:
+    try:
+        importlib.import_module("fastpose.ops._triton_device")
+    except Exception as error:  # whatever it is, another backend serves
+        problem = f"Triton cannot be loaded ({type(error).__name__}: {error}); reinstall it: pip install triton"
+        warnings.warn(f"fastpose: {problem}; another backend serves instead", RuntimeWarning, stacklevel=2)
+        return problem
+    return ""
 
 
 def ordinary(inputs: Inputs) -> bool:

@@ -37,7 +37,7 @@ def test_promise_15_gradgradcheck_of_the_residual():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_three_orders_equal_the_reference(shape, layout):
+def test_promise_26_three_orders_equal_the_reference(shape, layout):
     expected = three_orders(inputs(shape, layout=layout), "reference")
     found = three_orders(inputs(shape, layout=layout), "cpu")
     for name, order, ours, theirs in zip(NAMES, ORDERS, found, expected, strict=True):
@@ -47,7 +47,7 @@ def test_three_orders_equal_the_reference(shape, layout):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_three_orders_in_narrow_types(dtype):
+def test_promise_26_three_orders_in_narrow_types(dtype):
     """Error against float64 at most twice torch's own in the same type, plus a few roundings of the largest number:
     the linear-memory formula recomputes P from the saved logarithm and subtracts row sums at the end."""
     shape = (2, 8, 16, 60, 130)

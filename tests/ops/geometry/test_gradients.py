@@ -33,7 +33,7 @@ def test_promise_15_gradcheck_and_gradgradcheck(shape, backend):
 
 @pytest.mark.parametrize("layout", ["contiguous", "sliced", "transposed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_three_orders_equal_the_reference(shape, layout):
+def test_promise_26_three_orders_equal_the_reference(shape, layout):
     joints = torch.randn(shape, dtype=torch.float64)
     if layout == "sliced":
         joints = torch.cat((joints, joints), 2)[..., : shape[2]]
@@ -48,7 +48,7 @@ def test_three_orders_equal_the_reference(shape, layout):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_three_orders_in_narrow_types(dtype):
+def test_promise_26_three_orders_in_narrow_types(dtype):
     joints = torch.randn(4, 17, 3).to(dtype).requires_grad_()
     exact = three_orders(joints.detach().double().requires_grad_(), "reference")
     for true, torch_s, ours in zip(exact, three_orders(joints, "reference"), three_orders(joints, "cpu"), strict=True):

@@ -42,7 +42,7 @@ def test_promise_15_every_differentiable_operation_has_a_case():
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_three_orders_equal_the_reference(name, shape, layout):
+def test_promise_26_three_orders_equal_the_reference(name, shape, layout):
     case = CASES[name]
     tensors = tensors_of(case, shape, layout=layout)
     expected = three_orders(case, tensors, "reference")
@@ -58,7 +58,7 @@ def test_three_orders_equal_the_reference(name, shape, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", CASES)
-def test_three_orders_in_narrow_types(name, dtype):
+def test_promise_26_three_orders_in_narrow_types(name, dtype):
     """Against float64 at the same rounded inputs: at most twice the reference's error, plus a few roundings; offsets
     from a rounded centre cancel, which counts as often as there are pixels along an axis."""
     case = CASES[name]
