@@ -95,4 +95,4 @@ def _usage(error: Any) -> str:
 
 def _out_of_memory(error: Exception) -> bool:
     # By name: torch may not even be imported when an error arrives here.
-    return type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

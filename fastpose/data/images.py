@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -16,6 +17,8 @@ PIXEL_LIMIT = 100_000_000
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """What photographs are called in a folder."""
 _HEADER_BYTES = 1 << 16
+# What this process has run out of says nothing about a photograph, which may not be skipped for it.
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # What a file may take besides 8 bytes a pixel, the most that any type stores: metadata, and what follows the image.
 _SPARE_BYTES = 1 << 28
 
@@ -39,15 +42,18 @@ def read_image(path: str | Path, *, pixel_limit: int = PIXEL_LIMIT, exif: str = 
     Raises:
         FileNotFoundError: no such file.
         ValueError: empty, truncated, of another type, too large, or not decodable.
+        MemoryError: this process has no memory, or no open file, left for it.
     """
     import cv2
 
     _checks.choice("exif", exif, ("ignore", "apply"))
-    data = _whole(Path(path), pixel_limit)
+    data, (height, width) = _whole(Path(path), pixel_limit)
     flags = cv2.IMREAD_COLOR if exif == "apply" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)  # (H, W, 3) BGR
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(f"image {path}: {width} x {height} pixels") from None
         decoded = None
     if decoded is None:
         raise ValueError(f"image {path}: the file is damaged and cannot be decoded; restore it")
@@ -65,17 +71,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def verify_image(path: str | Path) -> tuple[int, int]:
     """Return (H, W) of a file whose header and end are there, without decoding it; errors as ``read_image``."""
-    return _header_size(Path(path), _whole(Path(path), PIXEL_LIMIT))
+    return _whole(Path(path), PIXEL_LIMIT)[1]
 
 
-def _whole(path: Path, pixel_limit: int) -> bytes:
-    """Return the bytes of a file with header and end, of an image that may be decoded."""
+def _whole(path: Path, pixel_limit: int) -> tuple[bytes, tuple[int, int]]:
+    """Return the bytes and (H, W) of a file with header and end, of an image that may be decoded."""
     data = _read_bytes(path)
     height, width = _header_size(path, data)
     if height * width > pixel_limit:
         raise ValueError(f"image {path}: {width} x {height} pixels exceed the limit of {pixel_limit:,} pixels")
     _check_complete(path, data)
-    return data
+    return data, (height, width)
 
 
 def _read_bytes(path: Path, limit: int = -1) -> bytes:
@@ -89,6 +95,8 @@ def _read_bytes(path: Path, limit: int = -1) -> bytes:
                 _check_length(path, file)
             data = file.read(limit)
     except OSError as error:
+        if error.errno in _OURS:
+            raise MemoryError(f"image {path}: {error.strerror}") from error
         raise OSError(f"image {path}: cannot be read ({error.strerror or error})") from error
     if not data:
         raise ValueError(f"image {path}: the file is empty")

@@ -7,19 +7,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import queues
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fastpose.data.unreadable import Substitute, say_left_out
 
 Batch = dict[str, torch.Tensor]
+
+_NOT_HANDED_OVER = 75  # exit code of a worker
 
 
 def epoch_order(count: int, *, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
@@ -91,6 +96,8 @@ class _Guarded(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Any:
         try:
             return self.dataset[key]
+        except MemoryError as error:
+            return _Failure(MemoryError, f"sample {key[1]}: memory ran out ({error}); lower workers or batch_size")
         except FileNotFoundError as error:
             return _Failure(FileNotFoundError, str(error))
         except (ValueError, OSError) as error:
@@ -116,6 +123,7 @@ def _prepare_worker(_worker: int) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    queues.Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
     _leave_signals_to_parent()
 
 
@@ -154,6 +162,11 @@ def _signals_later() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _give_up(_error: Exception, _batch: Any) -> None:
+    """End a worker that cannot hand its batch over: the main process would wait for it for ever."""
+    os._exit(_NOT_HANDED_OVER)
 
 
 def _start_method() -> str | None:
@@ -202,9 +215,7 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        with _signals_later():
-            batches = iter(self._loader)
-        _without_signal(batches)
+        batches = self._started()
         while True:
             try:
                 batch = next(batches)
@@ -213,7 +224,7 @@ class Loader:
                     say_left_out(getattr(self.dataset, "skipped", 0), len(self.dataset))
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                died = worker_death(error, self.workers)
+                died = worker_death(error, self.workers, self._exit_codes())
                 if died is None:
                     raise
                 self.close()
@@ -224,10 +235,45 @@ class Loader:
             if batch is not None:
                 yield batch
 
+    def _started(self) -> Iterator[Any]:
+        """Return the batches of an epoch, with workers that are running."""
+        try:
+            with _signals_later():
+                batches = iter(self._loader)
+        except (RuntimeError, OSError) as error:
+            _end_started(error)
+            self.close()
+            raise self._unstarted(error) from error
+        _without_signal(batches)
+        return batches
+
+    def _unstarted(self, error: Exception) -> Exception:
+        """Return one sentence for workers that could not be started, or of which one died at once."""
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            return ChildProcessError(f"data workers: cannot be started ({reason}); lower workers (now {self.workers})")
+        return worker_death(error, self.workers) or error
+
+    def _exit_codes(self) -> list[int]:
+        """Return the exit codes of the workers that have ended."""
+        workers = getattr(self._loader._iterator, "_workers", ())
+        for worker in workers:
+            worker.join(0.2)  # a connection may break before the process behind it is gone
+        return [worker.exitcode for worker in workers if worker.exitcode]
+
     def close(self) -> None:
         """End the workers; a later iteration starts fresh ones."""
         pool, self._loader._iterator = self._loader._iterator, None
         getattr(pool, "_shutdown_workers", lambda: None)()
+
+
+def _end_started(error: Exception) -> None:
+    """End the workers of a pool that was not made whole: torch takes hold of one when all are there, or of none."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        pool = frame.f_locals.get("self")
+        if isinstance(pool, _MultiProcessingDataLoaderIter):
+            pool._workers_status = [True] * len(pool._workers)
+            pool._shutdown_workers()
 
 
 def _without_signal(batches: Any) -> None:
@@ -242,13 +288,23 @@ def _without_signal(batches: Any) -> None:
         batches._worker_pids_set = False
 
 
-def worker_death(error: Exception, workers: int) -> ChildProcessError | None:
+def worker_death(error: Exception, workers: int, exit_codes: Sequence[int] = ()) -> ChildProcessError | None:
     """Return one sentence for an error with which torch reports a worker that died, None for any other error.
 
     A batch whose worker died before handing over its memory shows as a broken connection. What a sample raises is no
     such error: it comes as a ``_Failure``, or with its traceback and the word "Caught".
     """
     text = str(error)
+    if _NOT_HANDED_OVER in exit_codes or (workers and "Too many open files" in text):
+        return ChildProcessError(
+            f"a data worker could not hand over a batch: too many open files; raise their number (ulimit -n) or lower "
+            f"workers (now {workers})"
+        )
+    if workers and ("shared memory" in text or "Bus error" in text):
+        return ChildProcessError(
+            "a data worker found no room in shared memory (/dev/shm); make it larger (of a container: --shm-size=8g), "
+            f"lower workers (now {workers}), or set them to 0"
+        )
     if isinstance(error, RuntimeError) and ("DataLoader worker" not in text or "Caught " in text):
         return None
     if isinstance(error, OSError) and (not workers or "Caught " in text):

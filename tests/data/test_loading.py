@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
+import threading
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from fastpose.data import KeypointDataset
+from fastpose.data import KeypointDataset, loading
 from fastpose.data.loading import create_loader, epoch_order, worker_death
 
 
@@ -39,6 +43,21 @@ class Settings(Numbers):
         return {"threads": torch.tensor([torch.get_num_threads(), cv2.getNumThreads()])}
 
 
+def crash(number):
+    faulthandler.disable()  # pytest's, which would fill the screen
+    os.kill(os.getpid(), number)
+
+
+FATAL = {
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "exit as if all were well": lambda: os._exit(0),
+    "abort": lambda: crash(signal.SIGABRT),
+    "crash": lambda: crash(signal.SIGSEGV),
+    "sys.exit": sys.exit,
+}
+
+
 class Broken(Numbers):
     """A sample that raises, or whose process is killed."""
 
@@ -47,10 +66,8 @@ class Broken(Numbers):
         self.action = action
 
     def __getitem__(self, key):
-        if key[1] == 5 and self.action == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if key[1] == 5 and self.action == "exit":
-            os._exit(3)
+        if key[1] == 5 and self.action in FATAL:
+            FATAL[self.action]()
         if key[1] == 5:
             raise self.action("tiny person 5: image a.jpg: the file is empty")
         return super().__getitem__(key)
@@ -194,13 +211,118 @@ def test_a_worker_that_its_parent_ends_is_gone():
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("action", ["die", "exit"])
-def test_promise_18_a_dead_worker_is_one_error(action):
+@pytest.mark.parametrize("action", FATAL)
+def test_promise_18_a_dead_worker_is_one_error(action, monkeypatch):
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     with pytest.raises(
         ChildProcessError, match=r"a data worker died .*lower workers \(now 1\) or batch_size"
     ) as caught:
         list(create_loader(Broken(8, action), 2, shuffle=False, workers=1))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), OSError(12, "No memory")]
+)
+def test_promise_18_a_worker_that_dies_while_others_are_started_is_one_error(monkeypatch, error):
+    """Torch says so from a signal's handler, wherever the main process is; and no worker is left behind."""
+
+    def interrupted(*_):
+        raise error
+
+    loader = create_loader(Numbers(8), 2, shuffle=False, workers=2)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_put_index", interrupted)
+    before = len(multiprocessing.active_children())
+    with pytest.raises(
+        ChildProcessError, match=r"^(a data worker died \(|data workers: cannot be started).*lower workers"
+    ):
+        next(iter(loader))
+    assert len(multiprocessing.active_children()) == before
+
+
+class Odd(Exception):
+    """An error that no other process can be told of: it holds what cannot be pickled, and asks for two arguments."""
+
+    def __init__(self, text, more):
+        super().__init__(text)
+        self.more = lambda: more
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("error", [Odd("odd", 1), KeyError("odd"), RecursionError("odd"), AssertionError("odd")])
+def test_promise_18_a_defect_in_a_worker_arrives_with_its_traceback(error):
+    def fail(_text):
+        raise error
+
+    with pytest.raises((type(error), RuntimeError), match=r"(?s)Caught .*Traceback.*odd"):
+        list(create_loader(Broken(8, fail), 2, shuffle=False, workers=1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_promise_18_a_sample_that_takes_all_memory_is_no_bad_sample(workers):
+    with pytest.raises(MemoryError, match=r"^sample 5: memory ran out \(tiny person 5.*lower workers or batch_size$"):
+        list(create_loader(Broken(8, MemoryError), 2, shuffle=False, workers=workers))
+
+
+@pytest.mark.timeout(60)
+def test_promise_18_a_batch_that_cannot_be_handed_over_does_not_hang(monkeypatch):
+    """A lock cannot be sent; the worker's own thread would say so to nobody, and live on."""
+
+    class Locked(Numbers):
+        def __getitem__(self, key):
+            return super().__getitem__(key) | {"lock": LOCK}
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+    monkeypatch.setattr(loading, "_collate_read", lambda samples: samples)
+    with pytest.raises(ChildProcessError, match="a data worker could not hand over a batch"):
+        list(create_loader(Locked(8), 2, shuffle=False, workers=1))
+
+
+LOCK = threading.Lock()
+HANDLES = """
+import resource, sys
+from types import SimpleNamespace
+import torch
+from fastpose.data.loading import create_loader
+
+class Many(torch.utils.data.Dataset):
+    def __len__(self): return 40
+    def __getitem__(self, key): return {str(number): torch.zeros(3) for number in range(12)}
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)
+try:
+    batches = list(create_loader(Many(), 2, shuffle=False, workers=2))
+    assert len(batches) == 20
+except ChildProcessError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("handles", [9, 16, 24, 64, 1024])
+def test_promise_18_too_few_open_files_are_one_sentence(handles):
+    """Or enough; never a hang."""
+    words = [sys.executable, "-W", "ignore", "-c", HANDLES, str(handles)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") <= 1
+    assert "Too many open files" in done.stdout or "too many open files" in done.stdout or not done.stdout
+    if handles >= 1024:
+        assert not done.stdout
+
+
+def test_promise_18_full_shared_memory_is_told_by_its_name():
+    """What torch says of it, as an error of a worker and as the bus error that ends one."""
+    found = [
+        "Caught RuntimeError in DataLoader worker process 0.\nTraceback ...\nRuntimeError: unable to allocate shared "
+        "memory(shm) for file </torch_1_2_0>: No space left on device (28)\n",
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit.",
+    ]
+    for text in found:
+        died = worker_death(RuntimeError(text), 2)
+        assert "found no room in shared memory (/dev/shm); make it larger (of a container: --shm-size=8g)" in str(died)
 
 
 def test_promise_18_other_errors_are_no_worker_death():

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import bad_images
 import pytest
 import runs
+from torch.utils.data import get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from fastpose.data import sample
+from fastpose.data import loading, sample
 from fastpose.training import outcome
 
 PHOTOGRAPHIC = ("sagan", "pona", "pose3d", "multiscale")
@@ -108,3 +117,97 @@ def test_promise_17_an_evaluation_says_what_it_leaves_out(folder, tmp_path, capl
     said = [record.message for record in caplog.records]
     assert any(f"{len(left)} of {len(everything)} samples are left out of this evaluation" in line for line in said)
     assert sum("takes its place, no score counts it" in line for line in said) >= len(left)
+
+
+# ------------------------------------------------------------------------------------------------------------ workers
+
+
+@pytest.fixture
+def polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch look at its workers every fifth of a second, in place of every five."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+
+
+def fatal(monkeypatch: pytest.MonkeyPatch, end: Callable[[], object]) -> None:
+    """Let workers end at the third batch of whatever loads from now on."""
+    read, asked = loading._Guarded.__getitem__, []
+
+    def watched(guarded, key):
+        asked.append(key)
+        if get_worker_info() is not None and len(asked) > 2:
+            end()
+        return read(guarded, key)
+
+    monkeypatch.setattr(loading._Guarded, "__getitem__", watched)
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@runs.every_system
+@pytest.mark.timeout(120)
+def test_promise_18_a_worker_killed_in_training_is_one_sentence(tmp_path, monkeypatch, polled, system):
+    """Nor is its end taken for a bad photograph."""
+    fatal(monkeypatch, killed)
+    skip = ["data.on_error=skip"] if system in PHOTOGRAPHIC else []
+    with pytest.raises(
+        ChildProcessError, match=r"^a data worker died \(.*lower workers \(now 2\) or batch_size$"
+    ) as caught:
+        runs.train(system, tmp_path, "run.max_steps=9", "run.workers=2", *skip)
+    assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+@runs.every_system
+@pytest.mark.timeout(120)
+def test_promise_18_a_worker_killed_in_an_evaluation_is_one_sentence(tmp_path, monkeypatch, polled, system):
+    """The state was saved before the evaluation began, so that the run goes on from there."""
+    evaluate = outcome.evaluate
+
+    def deadly(trainer, network, loader):
+        fatal(monkeypatch, lambda: os._exit(3))
+        return evaluate(trainer, network, loader)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outcome, "evaluate", deadly)
+        with pytest.raises(ChildProcessError, match=r"^a data worker died"):
+            runs.train(system, tmp_path, "run.max_steps=1", "run.workers=1", "run.batch_size=4")
+    monkeypatch.undo()
+    (run,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    assert runs.state_of(run)["position"]["step"] == 1
+
+
+@pytest.mark.slow
+@runs.every_system
+def test_promise_18_the_command_line_says_it_and_ends(tmp_path, system):
+    """As the kernel ends a process when memory runs out: the largest worker of the run, at any moment."""
+    words = runs.command(system, tmp_path, "run.workers=2", "run.epochs=100000")
+    process = subprocess.Popen(
+        words,
+        env=runs.environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        os.kill(_worker_of(process), signal.SIGKILL)
+        _, err = process.communicate(timeout=200)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 2, err
+    assert sum(line.startswith("fastpose: a data worker died") for line in err.splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def _worker_of(process: subprocess.Popen[str]) -> int:
+    """Wait for a worker of a run and return its process."""
+    for _ in range(3000):
+        assert process.poll() is None, process.stderr.read()
+        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+        if found.split():
+            return int(found.split()[0])
+        threading.Event().wait(0.05)
+    raise AssertionError("no worker was started")
