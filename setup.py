@@ -3,6 +3,8 @@
 Environment:
     FASTPOSE_CUDA=auto|1|0   auto (default): CUDA kernels when nvcc is found; 1: require nvcc; 0: leave them out.
                              Building them needs no GPU, and the extension is loaded on machines without one.
+    FASTPOSE_SANITIZE        for tests: address, undefined or thread, or some of them with commas between; the extension
+                             then stops at the first fault that they see (see CONTRIBUTING.md). None by default.
     CXX, CXXFLAGS            C++ compiler, and extra flags for it; these do not reach nvcc, which itself reads
                              NVCC_APPEND_FLAGS.
     NVCC                     nvcc to be used; otherwise the first that works of those on PATH, in $CUDA_HOME/bin,
@@ -38,6 +40,9 @@ SIMD_FLAGS = {
     "avx2": "-mavx2 -mfma -mf16c -mtune=haswell",
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mtune=icelake-server",
 }
+SANITIZERS = ("address", "undefined", "thread")
+# Beside -fsanitize: a number that does not fit the integer it becomes is a fault too; every fault ends the process.
+SANITIZED_FLAGS = "-O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS"
 CUDA_FLAGS = (
     "-std=c++20 -O3 --expt-relaxed-constexpr --cudart=static -Xfatbin=-compress-all -DNDEBUG",
     "-Xcompiler=-fPIC,-fvisibility=hidden",
@@ -172,6 +177,21 @@ def find_runtime(nvcc: str) -> Path | None:
     return next((folder.resolve() for folder in folders if (folder / "libcudart_static.a").is_file()), None)
 
 
+def sanitizer_flags(compiler: str) -> str:
+    """The compiler's flags for the sanitizers that FASTPOSE_SANITIZE names; empty for none."""
+    wanted = os.environ.get("FASTPOSE_SANITIZE", "")
+    names = wanted.split(",") if wanted else []
+    if unknown := [name for name in names if name not in SANITIZERS]:
+        stop(f"FASTPOSE_SANITIZE: expected some of {', '.join(SANITIZERS)}, got {unknown[0]!r}")
+    if not names:
+        return ""
+    named = ",".join([*names, *(["float-cast-overflow"] if "undefined" in names else [])])
+    flags = f"-fsanitize={named} {SANITIZED_FLAGS}"
+    if not compiles(compiler, flags, "int main() {}"):
+        stop(f"FASTPOSE_SANITIZE={wanted} but {compiler} cannot do it; install its sanitizers, or name fewer")
+    return flags
+
+
 def openmp_flag(compiler: str) -> str:
     """-fopenmp where the compiler has it; without it the kernels run on one thread."""
     if compiles(compiler, "-fopenmp", "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }"):
@@ -215,9 +235,12 @@ def defines(compiler: str, cuda: Cuda | None, reason: str) -> str:
     return text
 
 
-def link_flags(cuda: Cuda | None) -> str:
+def link_flags(cuda: Cuda | None, sanitizers: str) -> str:
     """The CUDA runtime is linked in and its names are kept inside: torch brings its own."""
-    flags = "-shared -undefined dynamic_lookup" if sys.platform == "darwin" else "-shared -s -Wl,--gc-sections"
+    if sys.platform == "darwin":
+        flags = f"-shared -undefined dynamic_lookup {sanitizers}"
+    else:
+        flags = f"-shared -Wl,--gc-sections {sanitizers or '-s'}"  # a sanitizer names functions and lines
     if cuda:
         flags += f" {shlex.quote(f'-L{cuda.library}')} -lcudart_static -Wl,--exclude-libs,ALL -ldl -lrt -lpthread"
     return flags
@@ -238,12 +261,13 @@ def ninja_script(output: Path) -> str:
     compiler = find_compiler()
     cuda, reason = find_cuda(compiler)
     objects = cpu_objects(compiler) + (cuda_objects() if cuda else [])
-    openmp = openmp_flag(compiler)
+    openmp, sanitizers = openmp_flag(compiler), sanitizer_flags(compiler)
     nvcc = cuda.command if cuda else "false"
     sources = shlex.quote(f"-I{CSRC.absolute()}")
     folders = [pybind11.get_include(), sysconfig.get_path("include")]
     includes = " ".join([sources, *(shlex.quote(f"-I{folder}") for folder in folders)])
-    flags = f"{FLAGS} {openmp} {defines(compiler, cuda, reason)} {includes} {os.environ.get('CXXFLAGS', '')}"
+    wanted = f"{sanitizers} {os.environ.get('CXXFLAGS', '')}"
+    flags = f"{FLAGS} {openmp} {defines(compiler, cuda, reason)} {includes} {wanted}"
     lines = [
         "rule cxx",
         f"  command = {for_ninja(f'{compiler} -MMD -MF')} $out.d {for_ninja(flags)} $flags -c $in -o $out",
@@ -254,7 +278,7 @@ def ninja_script(output: Path) -> str:
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {for_ninja(compiler)} $in {openmp} {for_ninja(link_flags(cuda))} -o $out",
+        f"  command = {for_ninja(compiler)} $in {openmp} {for_ninja(link_flags(cuda, sanitizers))} -o $out",
     ]
     for item in objects:
         lines += [f"build {item.name}: {item.rule} {escape(item.source.absolute())}", f"  flags = {item.flags}"]

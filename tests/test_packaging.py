@@ -130,7 +130,7 @@ def recipe(monkeypatch, tmp_path) -> dict:
         pytest.skip("the tests run without the checkout that they belong to")
     monkeypatch.chdir(PROJECT)
     monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    for name in ("NVCC", "NVCC_CCBIN", "CUDA_HOME", "CUDA_PATH", "FASTPOSE_CUDA"):
+    for name in ("NVCC", "NVCC_CCBIN", "CUDA_HOME", "CUDA_PATH", "FASTPOSE_CUDA", "FASTPOSE_SANITIZE"):
         monkeypatch.delenv(name, raising=False)
     functions = runpy.run_path("setup.py")
     # The shell's own folder, without which no script runs, may hold an nvcc too.
@@ -184,6 +184,18 @@ def test_cuda_that_is_asked_for_but_not_there_stops_with_a_sentence(recipe, monk
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=f"^fastpose: {sentence}"):
         recipe["find_cuda"]("c++")
+
+
+def test_sanitizers_are_known_ones_that_the_compiler_has(recipe, monkeypatch):
+    monkeypatch.delenv("FASTPOSE_SANITIZE", raising=False)
+    assert recipe["sanitizer_flags"]("c++") == ""
+    for wanted, sentence in (
+        ("adress", "FASTPOSE_SANITIZE: expected some of address, undefined, thread, got 'adress'"),
+        ("address,thread", r"FASTPOSE_SANITIZE=address,thread but c\+\+ cannot do it; install its sanitizers"),
+    ):
+        monkeypatch.setenv("FASTPOSE_SANITIZE", wanted)
+        with pytest.raises(SystemExit, match=f"^fastpose: {sentence}"):
+            recipe["sanitizer_flags"]("c++")
 
 
 @pytest.mark.parametrize(

@@ -143,12 +143,12 @@ class PackedQueries {
     PackedQueries(const Bf16Backward& p, int threads)
         : extent_(p.size),
           blocks_(divide_up(p.size.queries, block)),
-          queries_(tiles(p, 2 * block_steps * extent_.key_steps)),
-          grad_out_(tiles(p, 2 * block_steps * extent_.value_steps)),
-          query_channels_(tiles(p, extent_.key_blocks * block_steps)),
-          grad_channels_(tiles(p, extent_.value_blocks * block_steps)),
-          lse_(p.size.batch * blocks_ * block),
-          delta_(p.size.batch * blocks_ * block) {
+          queries_(p.size.batch, blocks_, 2 * block_steps, extent_.key_steps),
+          grad_out_(p.size.batch, blocks_, 2 * block_steps, extent_.value_steps),
+          query_channels_(p.size.batch, blocks_, extent_.key_blocks, block_steps),
+          grad_channels_(p.size.batch, blocks_, extent_.value_blocks, block_steps),
+          lse_(p.size.batch, blocks_, block),
+          delta_(p.size.batch, blocks_, block) {
         const auto [batch, ck, cv, nq, nk] = p.size;
         pack_positions<Operand::left>(p.query, batch, ck, nq, queries_.data(), threads);
         pack_positions<Operand::left>(p.grad_out, batch, cv, nq, grad_out_.data(), threads);
@@ -175,8 +175,6 @@ class PackedQueries {
     }
 
    private:
-    int64_t tiles(const Bf16Backward& p, int64_t per_block) const { return p.size.batch * blocks_ * per_block; }
-
     Extent extent_;
     int64_t blocks_;
     Scratch<Tile> queries_, grad_out_, query_channels_, grad_channels_;
@@ -230,16 +228,17 @@ void add_parts(const Bf16Backward& p, float* rows, int64_t parts, int64_t per_pa
 void backward_amx(const Bf16Backward& p, int threads) {
     const PackedQueries packed(p, threads);
     const KeyParts split(p.size);
-    const int64_t per_part = round_up(p.size.queries, wide) * Extent(p.size).row;
     const int64_t per_worker = scratch_bytes<BackwardScratch>(p.size), strips = divide_up(p.size.keys, wide);
-    Scratch<std::byte> memory(per_worker * threads);
-    Scratch<float> rows(p.grad_query ? p.size.batch * split.parts * per_part : 0);
+    const int64_t part_rows = round_up(p.size.queries, wide), row = Extent(p.size).row;
+    Scratch<std::byte> memory(per_worker, threads);
+    Scratch<float> rows(p.grad_query ? p.size.batch : 0, split.parts, part_rows, row);
+    const int64_t per_part = part_rows * row;
     parallel_for(threads, p.size.batch * split.parts, [&](int64_t item, int worker) {
-        float* part_rows = p.grad_query ? rows.data() + item * per_part : nullptr;
-        if (part_rows) std::fill(part_rows, part_rows + per_part, 0.0f);
+        float* sums = p.grad_query ? rows.data() + item * per_part : nullptr;
+        if (sums) std::fill(sums, sums + per_part, 0.0f);
         const int64_t first = item % split.parts * split.strips, last = std::min(first + split.strips, strips);
         for (int64_t strip = first; strip < last; strip += group)
-            sweep(p, packed, item / split.parts, strip * wide, std::min(group, last - strip), part_rows,
+            sweep(p, packed, item / split.parts, strip * wide, std::min(group, last - strip), sums,
                   memory.data() + worker * per_worker);
     });
     if (p.grad_query) add_parts(p, rows.data(), split.parts, per_part, threads);

@@ -63,7 +63,7 @@ void backward_tiles(const Backward<T>& p, const T* delta, int64_t b, const Colum
 
 template <class T>
 void backward(const Backward<T>& p, int threads) {
-    Scratch<T> delta(p.size.batch * p.size.queries);
+    Scratch<T> delta(p.size.batch, p.size.queries);
     row_dots(p.grad_out, p.out, p.size, delta.data(), threads);
     column_sweep<T>(p.size, p.grad_query, scratch_count<BackwardScratch<T>, T>(p.size), threads,
                     [&](int64_t b, const Columns& columns, T* query_rows, T* memory) {

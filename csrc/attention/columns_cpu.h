@@ -66,9 +66,9 @@ void column_sweep(const Sizes& size, Strided3<T> grad_query, int64_t per_worker,
                   const TileColumns& tile_columns) {
     const KeyParts split = KeyParts::of<T>(size);
     const int64_t row_width = round_up(size.key_channels, lanes<T>);
+    Scratch<T> memory(per_worker, threads);
+    Scratch<T> rows(grad_query ? size.batch : 0, split.parts, size.queries, row_width);
     const int64_t per_part = size.queries * row_width, step = column_group<T>(size) * split.tile;
-    Scratch<T> memory(per_worker * threads);
-    Scratch<T> rows(grad_query ? size.batch * split.parts * per_part : 0);
     parallel_for(threads, size.batch * split.parts, [&](int64_t item, int worker) {
         T* part_rows = grad_query ? rows.data() + item * per_part : nullptr;
         if (part_rows) std::fill(part_rows, part_rows + per_part, T(0));

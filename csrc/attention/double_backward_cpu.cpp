@@ -121,7 +121,7 @@ void tangent_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int
 template <class T>
 void tangent_sweep(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int threads) {
     const int64_t per_worker = scratch_count<TangentScratch<T>, T>(p.size);
-    Scratch<T> memory(per_worker * threads);
+    Scratch<T> memory(per_worker, threads);
     for_tile_groups<T>(p.size.batch, p.size.queries, threads, [&](int64_t b, int64_t first, int64_t tiles, int worker) {
         tangent_tiles(p, rows, b, first, tiles, memory.data() + worker * per_worker);
     });
@@ -223,8 +223,8 @@ void second_tiles(const DoubleBackward<T>& p, const RowStatistics<T>& rows, int6
 
 template <class T>
 void double_backward(const DoubleBackward<T>& p, int threads) {
+    Scratch<T> statistics(3, p.size.batch, p.size.queries);
     const int64_t positions = p.size.batch * p.size.queries;
-    Scratch<T> statistics(3 * positions);
     const RowStatistics<T> rows{statistics.data(), statistics.data() + positions, statistics.data() + 2 * positions};
     tangent_sweep(p, rows, threads);
     const Strided3<const T> grad_grad_out{p.grad_grad_out.data, p.grad_grad_out.batch, p.grad_grad_out.channel,

@@ -139,9 +139,9 @@ class Packed {
           keys_in_all_(p.size.keys),
           query_groups_(divide_up(p.size.queries, block)),
           key_groups_(divide_up(p.size.keys, block)),
-          queries_(p.size.batch * query_groups_ * 2 * block_steps * key_steps_),
-          keys_(p.size.batch * key_groups_ * 2 * block_steps * key_steps_),
-          values_(p.size.batch * key_groups_ * value_blocks_ * block_steps * Parts) {
+          queries_(p.size.batch, query_groups_, 2 * block_steps, key_steps_),
+          keys_(p.size.batch, key_groups_, 2 * block_steps, key_steps_),
+          values_(p.size.batch, key_groups_, value_blocks_, block_steps * Parts) {
         const auto [batch, ck, cv, nq, nk] = p.size;
         all_ = pack_positions<Operand::right, Parts>(p.query, batch, ck, nq, queries_.data(), threads) &&
                pack_positions<Operand::left, Parts>(p.key, batch, ck, nk, keys_.data(), threads) &&
@@ -206,7 +206,7 @@ bool forward_parts(const AmxForward<E>& p, int threads) {
     const Packed<Parts> packed(p, threads);
     if (!packed) return false;
     const int64_t per_worker = scratch_bytes<ForwardScratch<Parts>>(p.size);
-    Scratch<std::byte> memory(per_worker * threads);
+    Scratch<std::byte> memory(per_worker, threads);
     for_strip_groups(p.size.batch, p.size.queries, group, threads,
                      [&](int64_t b, int64_t first, int64_t strips, int worker) {
                          attend(p, packed, b, first, strips, memory.data() + worker * per_worker);

@@ -186,7 +186,7 @@ void forward_tiles(const Forward<T>& p, int64_t b, int64_t first, int64_t tiles,
 template <class T>
 void forward(const Forward<T>& p, int threads) {
     const int64_t per_worker = scratch_count<ForwardScratch<T>, T>(p.size);
-    Scratch<T> memory(per_worker * threads);
+    Scratch<T> memory(per_worker, threads);
     for_tile_groups<T>(p.size.batch, p.size.queries, threads, [&](int64_t b, int64_t first, int64_t tiles, int worker) {
         forward_tiles(p, b, first, tiles, memory.data() + worker * per_worker);
     });

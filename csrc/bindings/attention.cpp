@@ -65,7 +65,7 @@ int attention_fwd(const TensorView& query, const TensorView& key, const TensorVi
     const AttentionInputs inputs(query, key, value, out, lse);
     if (inputs.dtype == DType::float32 && attention::parts_pay(inputs.size, 2)) {
         const int parts = float32_parts();
-        const py::gil_scoped_release release;
+        const Unlocked unlocked;
         if (attention::parts_pay(inputs.size, parts) &&
             attention::forward_amx({inputs.size, strided<const float>(query), strided<const float>(key),
                                     strided<const float>(value), strided<float>(out), static_cast<float*>(lse.data), 1},
@@ -135,7 +135,7 @@ void attention_fwd_bf16(const TensorView& query, const TensorView& key, const Te
                         const TensorView& lse, float scale, int threads) {
     require_bf16_kernels();
     const AttentionInputs inputs(query, key, value, out, lse, true);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     attention::forward_amx(
         attention::AmxForward<BFloat16>{inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key),
                                         strided<const BFloat16>(value), strided<BFloat16>(out),
@@ -153,7 +153,7 @@ void attention_bwd_bf16(const TensorView& query, const TensorView& key, const Te
     inputs.check_like_query("grad_query", grad_query);
     inputs.check_like_key("grad_key", grad_key);
     inputs.check_like_value("grad_value", grad_value);
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     attention::backward_amx(
         {inputs.size, strided<const BFloat16>(query), strided<const BFloat16>(key), strided<const BFloat16>(value),
          strided<const BFloat16>(out), static_cast<const float*>(lse.data), strided<const BFloat16>(grad_out),

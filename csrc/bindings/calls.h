@@ -7,9 +7,11 @@
 #include <string>
 
 #include "bindings/tensor_caster.h"
+#include "bindings/unlocked.h"
 #include "common/checks.h"
 #include "common/cpu_level.h"
 #include "common/place.h"
+#include "common/threads.h"
 
 namespace fastpose::bindings {
 
@@ -20,7 +22,7 @@ struct Cpu {
 
     explicit Cpu(const TensorView&) {}
     void check(const char* argument, const TensorView& tensor) const { check_cpu(argument, tensor); }
-    int place(int threads) const { return std::max(threads, 1); }
+    int place(int threads) const { return std::clamp(threads, 1, most_threads); }
 };
 
 #ifdef FASTPOSE_WITH_CUDA
@@ -81,7 +83,7 @@ void check_tensor(const Target& target, const char* name, const TensorView& tens
 // Calls run.operator()<float>() or <double>() with the interpreter lock released.
 template <class Run>
 void for_real_type(DType dtype, const Run& run) {
-    const py::gil_scoped_release release;
+    const Unlocked unlocked;
     if (dtype == DType::float32)
         run.template operator()<float>();
     else

@@ -67,11 +67,17 @@ py::dict build_info() {
     return info;
 }
 
-void advise_huge_pages(uintptr_t address, size_t bytes) { prefer_huge_pages(reinterpret_cast<void*>(address), bytes); }
+void advise_huge_pages(const TensorView& tensor) {
+    check_cpu("tensor", tensor);
+    int64_t numbers = tensor.elements() == 0 ? 0 : 1;  // from the first to the last
+    for (int axis = 0; numbers > 0 && axis < tensor.rank; ++axis)
+        numbers += (tensor.size[axis] - 1) * tensor.stride[axis];
+    prefer_huge_pages(tensor.data, static_cast<size_t>(numbers) * bytes_of(tensor.dtype));
+}
 
 double multiply_add(int64_t steps, int threads) {
-    const py::gil_scoped_release release;
-    return limits::multiply_add(cpu_level(), steps, std::max(threads, 1));
+    const Unlocked unlocked;
+    return limits::multiply_add(cpu_level(), steps, Cpu({}).place(threads));
 }
 
 bool ordinary(const py::args& tensors) {

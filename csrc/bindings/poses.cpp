@@ -43,8 +43,8 @@ void nearest_poses(const TensorView& rows, const TensorView& columns, bool leave
                              leave_out,
                              results(distance, index, rows.size[0]),
                              columns ? results(column_distance, column_index, columns.size[0]) : poses::Nearest{}};
-    const py::gil_scoped_release release;
-    poses::nearest(cpu_level(), sweep, std::max(threads, 1));
+    const Unlocked unlocked;
+    poses::nearest(cpu_level(), sweep, Cpu(rows).place(threads));
 }
 
 }  // namespace

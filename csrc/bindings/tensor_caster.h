@@ -9,6 +9,7 @@
 #include <string>
 
 #include "bindings/dlpack.h"
+#include "common/checks.h"
 #include "common/tensor_view.h"
 
 namespace fastpose::bindings {
@@ -18,7 +19,7 @@ namespace py = pybind11;
 // What a tensor's facts are read by and compared with; lives as long as the process.
 struct TorchNames {
     PyObject *float32, *float64, *bfloat16, *float16, *int64, *boolean, *tensor, *parameter;
-    PyObject *data_ptr, *dtype, *shape, *stride, *is_cpu, *is_cuda, *get_device;
+    PyObject *data_ptr, *dtype, *shape, *stride, *is_cpu, *is_cuda, *get_device, *storage_offset;
     dlpack::Read read;
 
     static const TorchNames& get() {
@@ -33,7 +34,8 @@ struct TorchNames {
                               text("data_ptr"),     text("dtype"),
                               text("shape"),        text("stride"),
                               text("is_cpu"),       text("is_cuda"),
-                              text("get_device"),   reader(torch)};
+                              text("get_device"),   text("storage_offset"),
+                              reader(torch)};
         }();
         return names;
     }
@@ -126,19 +128,47 @@ inline void read_attributes(py::handle tensor, const TorchNames& names, TensorVi
     if (PyErr_Occurred()) throw py::error_already_set();
 }
 
-// A storage that was freed, zeros that are known without one, a wrapper around another tensor: no kernel may touch
-// them.
-inline void check_memory(const TensorView& view) {
+// Longer axes and strides are refused, so that the kernels' sums and products of a few of them do not overflow. Along
+// an axis of one number nobody moves: its stride may be anything.
+inline void check_extents(TensorView& view) {
+    constexpr int64_t longest = int64_t{1} << 40;
+    for (int axis = 0; axis < view.rank; ++axis) {
+        const bool far = view.stride[axis] >= longest || view.stride[axis] <= -longest;
+        if (view.size[axis] >= longest || (far && view.size[axis] > 1))
+            throw std::invalid_argument("tensor: expected sizes and strides below 2**40, got sizes " +
+                                        spell(view.size, view.rank) + " and strides " + spell(view.stride, view.rank));
+        if (far) view.stride[axis] = 0;
+    }
+}
+
+// Whether the storage was freed. The address is then what is left of it: the tensor's offset in a storage that begins
+// at 0. To ask for the offset takes time, and real addresses are seldom that low.
+inline bool is_freed(py::handle tensor, const TorchNames& names, const TensorView& view) {
+    const auto address = reinterpret_cast<uintptr_t>(view.data);
+    if (address == 0 || address >> 40 != 0) return address == 0;
+    const py::object offset = owned(PyObject_CallMethodNoArgs(tensor.ptr(), names.storage_offset));
+    return address == offset.cast<uintptr_t>() * bytes_of(view.dtype);
+}
+
+// A storage that was freed, zeros that are known without one, a wrapper around another tensor, numbers that begin
+// inside one: no kernel may touch them.
+inline void check_memory(py::handle tensor, const TorchNames& names, const TensorView& view) {
     const bool elements = std::all_of(view.size, view.size + view.rank, [](int64_t size) { return size > 0; });
-    if (view.device != Device::other && view.data == nullptr && elements)
+    if (view.device == Device::other || !elements) return;
+    if (is_freed(tensor, names, view))
         throw std::invalid_argument("tensor: expected one with memory, got one whose storage is empty");
+    const int bytes = bytes_of(view.dtype);
+    if (bytes > 1 && reinterpret_cast<uintptr_t>(view.data) % bytes != 0)
+        throw std::invalid_argument("tensor: expected numbers of " + std::to_string(bytes) +
+                                    " bytes at a multiple of that, got another address; clone() it");
 }
 
 inline void read_view(py::handle tensor, TensorView& view) {
     const TorchNames& names = TorchNames::get();
     if (!names.read || !names.plain(tensor) || !read_in_place(tensor, names.read, view))
         read_attributes(tensor, names, view);
-    check_memory(view);
+    check_extents(view);
+    check_memory(tensor, names, view);
 }
 
 }  // namespace fastpose::bindings

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "common/huge_pages.h"
+#include "common/threads.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -27,6 +28,7 @@ namespace {
 template <class Body>
 void parallel_for(int threads, int64_t items, const Body& body, int64_t run = 1) {
 #ifdef _OPENMP
+    if (threads > 1 && items > 1) threads = threads_to_have(threads);
     if (threads > 1 && items > 1) {
 #pragma omp parallel num_threads(threads)
         {
@@ -64,14 +66,24 @@ class FlushSubnormals {
 #endif
 };
 
-// Uninitialised memory on a cache-line boundary, taken before any thread starts so that a failure is an exception.
+struct NoScratch : std::bad_alloc {
+    const char* what() const noexcept override {
+        return "scratch memory of a kernel: expected room for it, found none; use smaller tensors or fewer threads";
+    }
+};
+
+// Uninitialised memory on a cache-line boundary, taken before any thread starts so that a failure is an exception. Its
+// count is a product, which may be larger than any number: the only place where such products are multiplied.
 template <class T>
 class Scratch {
    public:
-    explicit Scratch(int64_t count) {
-        const size_t bytes = (static_cast<size_t>(count > 0 ? count : 1) * sizeof(T) + 63) / 64 * 64;
-        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-        if (data_ == nullptr) throw std::bad_alloc();
+    template <class... Factor>
+    explicit Scratch(Factor... factors) {
+        int64_t bytes = sizeof(T);
+        if ((__builtin_mul_overflow(bytes, static_cast<int64_t>(factors), &bytes) || ...)) throw NoScratch();
+        if (__builtin_add_overflow(std::max<int64_t>(bytes, 1), 63, &bytes)) throw NoScratch();
+        data_ = static_cast<T*>(std::aligned_alloc(64, static_cast<size_t>(bytes / 64 * 64)));
+        if (data_ == nullptr) throw NoScratch();
     }
     ~Scratch() { std::free(data_); }
     Scratch(const Scratch&) = delete;

@@ -36,9 +36,9 @@ struct TensorView {
 
     explicit operator bool() const { return present; }
     int64_t elements() const {
-        int64_t count = 1;
-        for (int axis = 0; axis < rank; ++axis) count *= size[axis];
-        return count;
+        uint64_t count = 1;  // wraps round where an axis of none comes after long ones
+        for (int axis = 0; axis < rank; ++axis) count *= static_cast<uint64_t>(size[axis]);
+        return static_cast<int64_t>(count);
     }
     bool contiguous() const {
         if (elements() == 0) return true;

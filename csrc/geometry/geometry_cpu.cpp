@@ -35,12 +35,13 @@ class Workspace {
 // Runs body(b, d, workspace) for every sample and coordinate, which nothing connects.
 template <class T, class Body>
 void for_coordinates(const Sizes& size, int threads, const Body& body) {
+    if (size.batch == 0 || size.points == 0) return;  // without these, the others may be any number
     const int64_t pairs = std::max<int64_t>(1, 2 * size.dimensions * size.points * size.points);
     const int64_t block = std::max<int64_t>(1, pairs_per_item / pairs);
     const int64_t items = (size.batch + block - 1) / block;
     threads = static_cast<int>(std::clamp<int64_t>(items, 1, threads));
     const int64_t count = Workspace<T>::count(size);
-    Scratch<T> memory(count * threads);
+    Scratch<T> memory(count, threads);
     std::fill(memory.data(), memory.data() + count * threads, T(0));
     parallel_for(threads, items, [&](int64_t item, int worker) {
         const Workspace<T> space(size, memory.data() + worker * count);

@@ -63,7 +63,7 @@ template <class T, class Body>
 void for_joints(const Sizes& size, const Joints<T>& joints, int threads, const Body& body) {
     threads = threads_for(size, threads);
     const int64_t count = Workspace<T>::count(size);
-    Scratch<T> memory(count * threads);
+    Scratch<T> memory(count, threads);
     std::fill(memory.data(), memory.data() + count * threads, T(0));
     deal_joints(size, threads, [&](int64_t b, int64_t k, int worker) {
         const FlushSubnormals flush;

@@ -21,7 +21,9 @@ constexpr T infinity = std::numeric_limits<T>::infinity();
 constexpr int64_t pixels_per_thread = 16384;  // waking a thread costs more than fewer pixels take
 
 inline int64_t pixels_of(const Sizes& size) {
-    return size.batch * size.stacks * size.joints * size.height * size.width;
+    uint64_t count = 1;  // as TensorView::elements
+    for (int64_t side : {size.batch, size.stacks, size.joints, size.height, size.width}) count *= side;
+    return static_cast<int64_t>(count);
 }
 
 inline int threads_for(const Sizes& size, int threads) {
@@ -41,7 +43,7 @@ void deal_joints(const Sizes& size, int threads, const Body& body) {
 template <class T, class Body>
 void for_planes(const Sizes& size, int64_t count, int threads, const Body& body) {
     threads = threads_for(size, threads);
-    Scratch<T> memory(count * threads);
+    Scratch<T> memory(count, threads);
     deal_joints(size, threads, [&](int64_t b, int64_t k, int worker) { body(b, k, memory.data() + worker * count); });
 }
 

@@ -180,8 +180,8 @@ void nearest(const Sweep& p, int threads) {
     const int64_t items = (p.row_count + rows_per_item - 1) / rows_per_item;
     threads = static_cast<int>(std::clamp<int64_t>(items, 1, threads));
     const bool keeps_columns = p.one_set || p.column_nearest.distance;
-    Scratch<float> planes(2 * p.joints * width), held(keeps_columns ? threads * width : 0);
-    Scratch<int32_t> places(keeps_columns ? threads * width : 0);
+    Scratch<float> planes(2, p.joints, width), held(keeps_columns ? threads : 0, width);
+    Scratch<int32_t> places(keeps_columns ? threads : 0, width);
     to_planes(p.columns, p.column_count, p.joints, planes.data());
     const auto found_by = [&](int worker) {
         return Found{held.data() + worker * width, places.data() + worker * width};

@@ -87,7 +87,7 @@ def fresh(tensor: Tensor) -> Tensor:
     page faults. Not for memory of the user's.
     """
     if tensor.nbytes >= _LARGE and tensor.is_cpu:
-        _native.module().prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+        _native.module().prefer_huge_pages(tensor)
     return tensor
 
 

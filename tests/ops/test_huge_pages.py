@@ -39,5 +39,5 @@ def test_large_results_may_lie_in_huge_pages_and_those_of_the_user_stay_as_they_
 def test_memory_that_begins_and_ends_anywhere():
     numbers = torch.arange(2**20)  # 8 MiB
     for first, count in ((0, 2**23), (1, 2**22), (3, 2**22 + 4096), (5, 0), (4095, 2)):
-        _native.module().prefer_huge_pages(numbers.data_ptr() + first, count)
+        _native.module().prefer_huge_pages(numbers.view(torch.bool)[first : first + count])
     assert torch.equal(numbers, torch.arange(2**20))
