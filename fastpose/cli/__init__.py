@@ -5,6 +5,7 @@ Everything heavy (torch first of all) is imported inside the verbs, so that ``fa
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,6 +16,8 @@ from typer.main import get_command
 from fastpose._version import __version__
 from fastpose.cli import (
     _errors,
+    _print,
+    _signals,
     augment,
     bench,
     compose,
@@ -78,15 +81,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``fastpose``; those of the process by default.
 
     Returns:
-        0 when the work is done, 2 after a user's error (one line on stderr), 130 after Ctrl-C.
+        0 when the work is done, 2 after a user's error (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = get_command(app).main(words, prog_name="fastpose", standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        return _errors.interrupted()
-    except Exception as error:
-        return _errors.report(error)
-    if code == _errors.INTERRUPTED:  # newer parsers turn Ctrl-C into its exit code
-        return _errors.interrupted()
+    _print.prepare()
+    with _signals.Unwinding() as stop:
+        try:
+            code = get_command(app).main(words, prog_name="fastpose", standalone_mode=False)
+        except BaseException as error:
+            if stop.signal:
+                return _errors.stopped(stop.signal)
+            if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+                return _errors.stopped(signal.SIGINT)
+            if isinstance(error, Exception):
+                return _errors.report(error)
+            raise
+    if stop.signal or code == _errors.INTERRUPTED:  # newer parsers turn Ctrl-C into its exit code
+        return _errors.stopped(stop.signal or signal.SIGINT)
     return code if isinstance(code, int) else 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import signal
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from fastpose.cli import _print
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -55,7 +57,7 @@ def report(error: Exception) -> int:
         raise error
     if not isinstance(error, (*MENDABLE, USAGE)) and not is_own(error) and not _out_of_memory(error):
         raise error
-    print(f"fastpose: {sentence(error)}", file=sys.stderr)
+    _print.line(sentence(error))
     return USER_ERROR
 
 
@@ -77,10 +79,10 @@ def sentence(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def interrupted() -> int:
-    """Say that the user stopped the work and return the exit code of Ctrl-C."""
-    print("fastpose: interrupted", file=sys.stderr)
-    return INTERRUPTED
+def stopped(number: int) -> int:
+    """Say that a signal stopped the work and return the exit code of that."""
+    _print.line("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+    return 128 + number
 
 
 def _usage(error: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,32 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def speaks() -> bool:
     """Whether this process prints: the only one, or rank 0 under torchrun."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def line(text: str) -> None:
+    """Say something on stderr; where nobody hears it any more, the work counts all the same."""
+    with suppress(OSError):
+        typer.echo(f"fastpose: {text}", err=True)
+
+
+def prepare() -> None:
+    """Let stdout and stderr show every file's name: one that is no text as its bytes, what they cannot spell escaped.
+
+    A name must never make a verb fail whose work is done. And what Matplotlib tells programmers of its caches is not
+    shown, as where no home can be written to.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    codecs.register_error("fastpose", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="fastpose")
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError):
+        with suppress(UnicodeError):
+            return codecs.lookup_error("surrogateescape")(error)
+    return codecs.lookup_error("backslashreplace")(error)
 
 
 def results(rows: Sequence[Any], paper: Mapping[str, float] | None = None) -> None:
@@ -53,7 +82,7 @@ def warnings_as_lines() -> Iterator[None]:
             usual(message, category, *place, **more)
         elif speaks() and str(message) not in told:
             told.add(str(message))
-            typer.echo(f"fastpose: {message}", err=True)
+            line(str(message))
 
     with warnings.catch_warnings():
         if not sys.warnoptions:
@@ -65,7 +94,7 @@ def warnings_as_lines() -> Iterator[None]:
 @contextmanager
 def bar(count: int, label: str = "images") -> Iterator[Callable[[int], None]]:
     """Give what counts images, or what ``label`` says: a bar on a terminal, and silence where nobody watches."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done: None
         return
     with typer.progressbar(length=count, label=label, file=sys.stderr) as bar:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +14,6 @@ import typer
 from fastpose.cli import _print
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     import torch
 
     from fastpose.benchmark.orders import Job
@@ -85,34 +81,15 @@ def _measure(names: list[str], full: bool, growth: bool, device: str, out: Path 
     run = Run(command(["fastpose", "bench", *names, *options]), turns=2 if growth else 4)
     typer.echo(summary.setting(run.content))
     for line in summary.busy(run.content):
-        typer.echo(f"fastpose: {line}", err=True)
-    with _sigterm_unwinds():
-        try:
-            with _chosen(place):
-                if growth:
-                    _growth(run, names)
-                else:
-                    _tables(run, _groups(names, full, place.type))
-        finally:
-            _close(run, out, report.write)
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM, by which ``timeout`` and batch systems end a run, leave as Ctrl-C does: what is measured is kept."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # another one must not cut the files that are written now
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
+        _print.line(line)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        with _chosen(place):
+            if growth:
+                _growth(run, names)
+            else:
+                _tables(run, _groups(names, full, place.type))
+    finally:  # after Ctrl-C and SIGTERM as well
+        _close(run, out, report.write)
 
 
 def _chosen(place: torch.device) -> AbstractContextManager[object]:

@@ -237,6 +237,8 @@ class Loader:
 
     def _started(self) -> Iterator[Any]:
         """Return the batches of an epoch, with workers that are running."""
+        if self.workers:
+            _check_shared_memory()
         try:
             with _signals_later():
                 batches = iter(self._loader)
@@ -265,6 +267,17 @@ class Loader:
         """End the workers; a later iteration starts fresh ones."""
         pool, self._loader._iterator = self._loader._iterator, None
         getattr(pool, "_shutdown_workers", lambda: None)()
+
+
+def _check_shared_memory() -> None:
+    """Raise one sentence where processes cannot share anything: torch would leave a half-made pool that complains."""
+    try:
+        multiprocessing.get_context(_start_method()).Lock()
+    except OSError as error:
+        raise OSError(
+            f"data workers need shared memory (/dev/shm), and there is none ({error.strerror or error}); "
+            "set run.workers=0, which needs none"
+        ) from None
 
 
 def _end_started(error: Exception) -> None:

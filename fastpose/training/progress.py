@@ -40,8 +40,8 @@ def create_progress(
     stream: TextIO | None = None,
 ) -> Progress:
     """Return the display that fits ``stream`` (standard error): a bar on a terminal, lines elsewhere, or nothing."""
-    stream = stream or sys.stderr
-    if not enabled:
+    stream = stream or sys.stderr  # None where it was closed
+    if not enabled or stream is None:
         return _Silent()
     if stream.isatty():
         return _Bar(total, epochs, start, stream)

@@ -161,9 +161,7 @@ def test_ctrl_c_leaves_what_was_measured(run, monkeypatch):
 def test_sigterm_leaves_what_was_measured(run, monkeypatch):
     _at_attention(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended:
-        run("bench", "-o", "out")
-    assert ended.value.code == 143
+    assert run("bench", "-o", "out")[0] == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert _measured("out") == {"pairwise_descriptor"}
 
