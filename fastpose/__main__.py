@@ -1,4 +1,4 @@
-"""The process ``fastpose``, and ``python -m fastpose``: what ``torchrun -m fastpose train ...`` starts on every rank."""
+"""The process ``fastpose`` or ``python -m fastpose``: what ``torchrun -m fastpose train ...`` starts on every rank."""
 
 from __future__ import annotations
 

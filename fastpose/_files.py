@@ -16,12 +16,13 @@ _CHUNK = 1 << 22
 def publish(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` so that at any moment the old or the new content is there, never a part.
 
-    Where ``path`` is a link, what it points to is replaced, and the link stays.
+    Where ``path`` is a link, what it points to is replaced, and the link stays. Of a name in a text that is no text
+    itself, the bytes are written as JSON's escapes.
 
     Raises:
         OSError: the disk refused (full, read-only, too large); the old file is untouched, the message names ``path``.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
     def write(stream: BinaryIO) -> None:
         for start in range(0, len(data), _CHUNK):

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from fastpose._files import publish
+
 SCHEMA = Path(__file__).with_name("schema.json")
 FORMAT = 2
 REFERENCE = "reference"  # the provider beside which the others stand
@@ -55,7 +57,7 @@ def write(content: dict[str, Any], path: Path) -> Path:
     """Check and write a result file; return its path."""
     check(content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    publish(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -114,7 +114,10 @@ def export_network(
     with torch.no_grad(), tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
         part = Path(folder) / out.name
         expected = _listed(network(*check.values()))
-        found = (_onnx if out.suffix == ".onnx" else _pt2)(network, example, check, part)
+        try:
+            found = (_onnx if out.suffix == ".onnx" else _pt2)(network, example, check, part)
+        except OSError as error:
+            raise OSError(f"{out}: could not be written ({error.strerror or error})") from error
         difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
         if not difference <= TOLERANCE:
             raise ValueError(f"export {out}: differs from eager by {difference:.1e}, at most {TOLERANCE:.0e} wanted")
@@ -123,7 +126,10 @@ def export_network(
 
 
 def _listed(output: Any) -> list[Tensor]:
-    return list(output) if isinstance(output, (list, tuple)) else [output]
+    """Return the tensors of an output in order, however they are grouped."""
+    if isinstance(output, (list, tuple)):
+        return [tensor for part in output for tensor in _listed(part)]
+    return [output]
 
 
 def _program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:

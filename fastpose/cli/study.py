@@ -217,8 +217,14 @@ def _check_new(page: Path) -> None:
 
 def _report(page: Path, key: Key, rows: list[dict[str, Any]]) -> None:
     """Write what the identifiers stand for beside the page and say where both are."""
+    from fastpose._files import publish
+
     path = _key_path(page)
-    path.write_text(json.dumps({"study": key.study, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    try:
+        publish(path, json.dumps({"study": key.study, "rows": rows}, indent=1) + "\n")
+    except BaseException:
+        page.unlink()  # without its key it is of no use
+        raise
     typer.echo(
         f"{page}: {page.stat().st_size / 1e6:.1f} MB, {len(rows)} entries, study {key.study}; open it in a browser"
     )

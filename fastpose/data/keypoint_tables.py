@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fastpose import skeletons
+from fastpose._files import publish
 from fastpose.data.person import UNLABELLED, VISIBLE, reading
 
 JOINTS = len(skeletons.OPENPOSE)
@@ -178,4 +179,4 @@ def write_patn(path: str | Path, names: Sequence[str], keypoints: np.ndarray, vi
     there = (np.asarray(visibility) > 0) & (rounded >= 0).all(2) & np.isfinite(keypoints).all(2)
     whole = np.where(there[:, :, None], rounded, -1)
     rows = [f"{name}: {one[:, 1].tolist()}: {one[:, 0].tolist()}" for name, one in zip(names, whole, strict=True)]
-    Path(path).write_text("\n".join([PATN_HEADER, *rows]) + "\n", encoding="utf-8")
+    publish(Path(path), "\n".join([PATN_HEADER, *rows]) + "\n")

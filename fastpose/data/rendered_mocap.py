@@ -103,7 +103,7 @@ class RenderedMocap:
     def _add(self, label: str, place: str, clip: motion.Motion, fps: float, views: int, cameras: Cameras) -> None:
         """Append the persons of one clip."""
         joints = 1000 * motion.to_skeleton(clip, "h36m").astype(np.float64)
-        step = max(1, round(clip.fps / fps))
+        step = max(1, round(min(clip.fps / fps, len(clip.positions))))
         seen = look_at(joints, step, views, (self.seed, _number(label)), cameras, self.size)
         nearest = float(seen.joints[..., 2].min())
         if not nearest >= _NEAREST:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastpose import _numbers
+from fastpose._files import publish
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def from_json(line: str) -> Result:
 
 def write_jsonl(path: str | Path, results: Iterable[Result]) -> None:
     """Write one line per result, replacing the file."""
-    Path(path).write_text("".join(result.as_json() + "\n" for result in results), encoding="utf-8")
+    publish(Path(path), "".join(result.as_json() + "\n" for result in results))
 
 
 def append_jsonl(path: str | Path, results: Iterable[Result], **fields: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +138,12 @@ def market(
     folder.mkdir(parents=True, exist_ok=True)
     publish(target / UNFINISHED, "fastpose augment did not finish this set.\n")
     for name in chosen.real:
-        shutil.copyfile(train / name, folder / name)
+        publish(folder / name, (train / name).read_bytes())
         report(1)
     _generate(train, folder, chosen, poses, transfer, report)
     for path in (table_path, *(base / name.format(split="train") for name in pair_layouts.MARKET.lists)):
         if path.is_file():
-            shutil.copyfile(path, target / path.name)
+            publish(target / path.name, path.read_bytes())
     mixed = Mixed(target, len(chosen.real), len(chosen.conditions), chosen.fixed, chosen.persons)
     publish_json(target / "augmentation.json", _about(mixed, portion, seed, about))
     publish(target / MANIFEST, _manifest(chosen))

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from fastpose import _checks
+from fastpose import _checks, _files
 from fastpose.training import conversion
 from fastpose.training.conversion import plain
 
@@ -300,7 +300,7 @@ def copy_recipe(name: str, destination: str | Path) -> Path:
     text = _recipe_text(name)
     if target.exists():
         raise ValueError(f"{target}: exists already; name another file")
-    target.write_text(text, encoding="utf-8")
+    _files.publish(target, text)
     return target
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastpose import _numbers
+from fastpose._files import publish
 
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 
@@ -90,7 +91,7 @@ def write_report(
     ]
     path = Path(out_path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(title, "\n".join(part for part in body if part)), encoding="utf-8")
+    publish(path, _page(title, "\n".join(part for part in body if part)))
     return path
 
 

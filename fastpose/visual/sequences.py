@@ -6,10 +6,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastpose._files import publish, publish_by
 from fastpose.visual._canvas import Colour, Image, as_image, fit
 from fastpose.visual.transfer import panels
 
@@ -86,6 +87,7 @@ def save_video(path: str | Path, images: Sequence[Any], *, fps: float = FPS) -> 
 
     Raises:
         ValueError: another suffix, no images, images of several or odd sizes, or OpenCV without the codec.
+        OSError: the disk refused, that of temporary files or the path's; nothing or the old file is there.
     """
     import cv2
 
@@ -99,12 +101,23 @@ def save_video(path: str | Path, images: Sequence[Any], *, fps: float = FPS) -> 
         for picture in pictures:
             writer.write(np.ascontiguousarray(picture[..., ::-1]))
         writer.release()
-        data = Path(part).read_bytes() if os.path.exists(part) else b""
-    if not data:
+        opened, data = os.path.exists(part), Path(part).read_bytes() if os.path.exists(part) else b""
+    if not opened:
         raise ValueError(f"{path}: this OpenCV cannot write MP4 files (codec {CODEC} absent); use the GIF")
+    if not _is_whole(data):
+        raise OSError(f"{path}: could not be written (no room for {len(data):,} bytes in {tempfile.gettempdir()})")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    publish(path, data)
     return path
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether all boxes of an MP4 file are there to their ends, the index of the film among them."""
+    names, start = [], 0
+    while start < len(data):
+        names.append(data[start + 4 : start + 8])
+        start += max(8, int.from_bytes(data[start : start + 4]))
+    return start == len(data) and b"moov" in names
 
 
 def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS, keep: Sequence[Colour] = ()) -> Path:
@@ -121,6 +134,7 @@ def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS, keep:
 
     Raises:
         ValueError: another suffix, no images, or images of several sizes.
+        OSError: the disk refused; nothing or the old file is there.
     """
     from PIL import Image as Pillow
 
@@ -129,10 +143,12 @@ def save_gif(path: str | Path, images: Sequence[Any], *, fps: float = FPS, keep:
     dither = Pillow.Dither.FLOYDSTEINBERG
     shown = [Pillow.fromarray(picture).quantize(palette=palette, dither=dither) for picture in pictures]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        shown[0].save(
-            file, "GIF", save_all=True, append_images=shown[1:], duration=round(1000 / fps), loop=0, optimize=False
-        )
+    timing = {"duration": round(1000 / fps), "loop": 0}
+
+    def write(file: BinaryIO) -> None:
+        shown[0].save(file, "GIF", save_all=True, append_images=shown[1:], optimize=False, **timing)
+
+    publish_by(path, write)
     return path
 
 

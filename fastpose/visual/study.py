@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fastpose._files import publish
 from fastpose.visual._canvas import Image, as_array, as_image, resize
 
 PAGE_VERSION = 2
@@ -246,7 +247,7 @@ def _write(
     data = json.dumps(content).replace("<", "\\u003c")  # a title such as </script> must not end the block
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = {"@@STUDY@@": data, "@@TITLE@@": escape(title)}
-    path.write_text(re.sub("|".join(parts), lambda found: parts[found[0]], template), encoding="utf-8")
+    publish(path, re.sub("|".join(parts), lambda found: parts[found[0]], template))
 
 
 def masked(value: Any, mask: int) -> str:

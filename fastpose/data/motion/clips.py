@@ -43,7 +43,7 @@ class Motion:
         """
         if fps is None:
             return self
-        step = round(self.fps / fps) if fps > 0 else 0
+        step = round(min(self.fps / fps, 1e9)) if fps > 0 else 0
         if step < 1 or abs(self.fps / step - fps) > 0.01 * fps:
             usual = ", ".join(f"{self.fps / divisor:g}" for divisor in (1, 2, 4, 8))
             raise ValueError(
