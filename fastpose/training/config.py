@@ -20,6 +20,7 @@ from fastpose.training.conversion import plain
 
 Config = TypeVar("Config")
 
+_LONGEST = 1 << 20  # bytes of a YAML file
 _RECIPE_KEYS = ("system", "description", "paper", "config")
 
 
@@ -229,7 +230,7 @@ def _place(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def read_yaml(text: str, source: str) -> Any:
-    """Return the parsed YAML; anchors, aliases, tags and duplicate keys are refused with one sentence."""
+    """Return the parsed YAML; anchors, aliases, tags, duplicate keys and numbers such as 010 are refused."""
     import yaml
 
     from fastpose.training._yaml import StrictLoader
@@ -239,10 +240,21 @@ def read_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         raise ValueError(f"{source}{place}: {problem}; expected plain YAML") from None
     except RecursionError:
         raise ValueError(f"{source}: nested too deeply; expected plain YAML") from None
+
+
+def read_text(path: Path, source: str) -> str:
+    """Return the text of a YAML file; one sentence where it is too long or no UTF-8."""
+    size = path.stat().st_size
+    if size > _LONGEST:
+        raise ValueError(f"{source}: has {size:,} bytes; expected {_LONGEST:,} at most")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: byte {error.start:,} is no UTF-8; save the file as UTF-8") from None
 
 
 def to_yaml(values: Any) -> str:
@@ -326,7 +338,7 @@ def _recipe_text(name: str | Path) -> str:
         path = Path(name)
         if not path.is_file():
             raise FileNotFoundError(f"recipe {path}: no such file")
-        return path.read_text(encoding="utf-8")
+        return read_text(path, f"recipe {path}")
     known = list_recipes()
     if name not in known:
         raise ValueError(f"{_checks.unknown('recipe', str(name), known)}; 'fastpose recipes' lists them")

@@ -17,6 +17,7 @@ from fastpose import _checks
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
+_SHOWN = 200  # characters of a wrong value
 _NOTHING = ("none", "null", "~", "")
 
 
@@ -73,7 +74,9 @@ def plain(value: Any) -> Any:
 
 
 def _refuse(key: str, annotation: Any, value: Any) -> ValueError:
-    return ValueError(f"{key}: expected {describe(annotation)}, got {value!r}")
+    found = repr(value)
+    found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}... of {len(found):,} characters"
+    return ValueError(f"{key}: expected {describe(annotation)}, got {found}")
 
 
 def _integer(value: Any, key: str) -> int:

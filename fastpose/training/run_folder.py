@@ -110,7 +110,7 @@ class RunFolder:
     def read_config(self) -> tuple[str, dict[str, Any]]:
         """Return the recipe's name and its resolved configuration as nested dicts."""
         path = self.path / "config.yaml"
-        text = path.read_text(encoding="utf-8")
+        text = configuration.read_text(path, str(path))
         content = configuration.read_yaml(text, str(path))
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise ValueError(f"{path}: expected the keys system and config, as fastpose train writes them")

@@ -10,6 +10,7 @@ import pytest
 
 from fastpose.training import config, systems
 from fastpose.training.config import RunConfig, apply_overrides, from_dict, to_dict
+from fastpose.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -204,24 +205,105 @@ def test_differences_names_dotted_keys() -> None:
     assert changed == {"model.stacks": (4, 2), "flip": (True, False)}
 
 
+GOOD = "system: toy\ndescription: A row.\npaper: {PCK: 94.3}\nconfig:\n  model: {stacks: 2}\n"
+LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
+"""A kilobyte that stands for 9**39 words."""
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        (LAUGHS, "x, line 1: anchors and aliases are not allowed"),
         ("a: &x 1\nb: *x", "x, line 1: anchors and aliases are not allowed"),
+        ("a: {x: 1}\nb: {<<: {x: 2}}", "x, line 2: merge keys are not allowed"),
         ("a: 1\na: 2", "x, line 2: the key 'a' stands twice"),
+        ("a: {b: 1, b: 2}", "x, line 1: the key 'b' stands twice"),
         ("a: [1", "x, line 1"),
-        ("a: !!python/object/apply:os.getcwd []", "x, line 1"),
+        ("a: !!python/object/apply:os.getcwd []", "x, line 1: tags such as .*os.getcwd' are not allowed"),
+        ("a: !!python/name:os.system", "x, line 1: tags such as"),
+        ("a: !!binary aGVsbG8=", "x, line 1: tags such as"),
+        ("a: !!set {b}", "x, line 1: tags such as"),
+        ("!mine {a: 1}", "x, line 1: tags such as '!mine'"),
         ("a: b: c", "x, line 1"),
-        ("[" * 5000, "x"),
+        ("a:\n\tb: 1", "x, line 2: found character '.t'"),
+        ("a: 1\n---\nb: 2", "x, line 2"),
+        ("[1, 2]: 3", "x, line 1: a list or section is no key"),
+        ("{a: 1}: 3", "x, line 1: a list or section is no key"),
+        ("? [a]\n: 1", "x, line 1: a list or section is no key"),
+        ("a: 010", "x, line 1: the number 010 is not read as it stands; write it in decimal digits"),
+        ("a: 0x10", "x, line 1: the number 0x10 is not read as it stands"),
+        ("a: 1:30", "x, line 1: the number 1:30 is not read as it stands"),
+        ("a: " + "9" * 100_000, r"x, line 1: the number 9999999999\.\.\. is not read as it stands"),
+        ("[" * 5000, "x: nested too deeply"),
+        ("{a: " * 5000, "x: nested too deeply"),
+        ("".join(" " * depth + "a:\n" for depth in range(1500)), "x: nested too deeply"),
+        ("a: \0", "x: special characters are not allowed"),
     ],
 )
-def test_yaml_beyond_plain_values_is_refused(text: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence) as caught:
+def test_promise_21_yaml_beyond_plain_values_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}") as caught:
         config.read_yaml(text, "x")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
-GOOD = "system: toy\ndescription: A row.\npaper: {PCK: 94.3}\nconfig:\n  model: {stacks: 2}\n"
+def test_promise_21_what_looks_like_a_date_is_text() -> None:
+    assert config.read_yaml("a: 2026-11-21\nb: 2026-13-45\nc: 1_000", "x") == {
+        "a": "2026-11-21",
+        "b": "2026-13-45",
+        "c": 1000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (GOOD.encode("utf-16"), r"byte 0 is no UTF-8; save the file as UTF-8"),
+        ((GOOD + "# café\n").encode("latin-1"), r"byte \d+ is no UTF-8"),
+        (b"\0" * 10, "special characters are not allowed"),
+        (b"#" * (1 << 21), "has 2,097,152 bytes; expected 1,048,576 at most"),
+    ],
+)
+def test_promise_21_a_recipe_or_configuration_of_other_bytes_is_refused(tmp_path, content, sentence) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    for read in (lambda: config.load_recipe(path, config_class=Config), RunFolder(tmp_path).read_config):
+        with pytest.raises(ValueError, match=rf"config\.yaml: {sentence}"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "word", "key"),
+    [
+        ("no", "no", "run.epochs"),
+        ("1e3", "1e3", "run.epochs"),
+        ("2026-11-21", "2026-11-21", "run.epochs"),
+        ("3.0", "3.0", "run.epochs"),
+        ("true", "true", "run.epochs"),
+        (".nan", "nan", "run.clip_norm"),
+        (".inf", "inf", "run.clip_norm"),
+        ("1e400", "1e400", "run.clip_norm"),
+        ("9" * 400, "9" * 400, "run.clip_norm"),
+        ("[1]", "[1]", "run.epochs"),
+        ("{a: 1}", "{a: 1}", "run.epochs"),
+        ('"!!python/name:os.system"', "!!python/name:os.system", "run.epochs"),
+        ('"*a"', "*a", "run.epochs"),
+        ("'" + "[" * 100_000 + "'", "[" * 100_000, "run.epochs"),
+        ("'" + "9" * 5_000 + "'", "9" * 5_000, "run.epochs"),
+        ("9" * 30, "9" * 30, "run.seed"),
+    ],
+)
+def test_promise_21_a_value_that_does_not_fit_is_one_sentence_wherever_it_stands(yaml, word, key) -> None:
+    section, name = key.split(".")
+    for build in (
+        lambda: from_dict(Config, config.read_yaml(f"{section}: {{{name}: {yaml}}}", "x")),
+        lambda: overridden(f"{key}={word}"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^(run\.(epochs|clip_norm|seed): expected|x, line 1: the number 9+)"
+        ) as caught:
+            build()
+        assert len(str(caught.value)) < 500
 
 
 def written(folder: Path, text: str) -> Path:
