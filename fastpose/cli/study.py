@@ -76,11 +76,12 @@ def make_caption(
     title: Annotated[str, typer.Option(help="The page's heading.")] = "Which picture fits the caption?",
 ) -> None:
     """Write one page that asks which of two pictures fits a caption."""
+    from fastpose.data.person import resolve_under
     from fastpose.visual.study import write_caption_study
 
     rows = _items(items)
     _check_new(out)
-    pairs = [_unread([items.parent / row["right"], items.parent / row["wrong"]]) for row in rows]
+    pairs = [_unread([resolve_under(items.parent, row[side], items) for side in ("right", "wrong")]) for row in rows]
     loaded = [(row["caption"], right, wrong) for row, (right, wrong) in zip(rows, pairs, strict=True)]
     key = write_caption_study(out, title=title, items=loaded, questions=questions, seed=seed)
     _report(out, key, [{**row, **rows[row["index"]]} for row in key.rows])

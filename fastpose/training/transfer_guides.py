@@ -241,15 +241,18 @@ def reader(drawer: PoseTransfer, guides: Guides) -> tuple[list[Target], Callable
 
 def _distinct(targets: Sequence[Target]) -> list[Target]:
     """Return targets whose names make different file names, none of them that of another picture of ours."""
+    from fastpose.training.prediction import short
+
     taken, named = set(PICTURES), []
     for target in targets:
         clean = "".join(
             letter if letter.isprintable() and letter not in _NOT_IN_NAMES else "_" for letter in target.name
         )
-        name, number = clean[:_LONGEST], 1
+        clean = short(clean[:_LONGEST])
+        name, number = clean, 1
         while name.lower() in taken:
             number += 1
-            name = f"{clean[:_LONGEST]}-{number}"
+            name = f"{clean}-{number}"
         taken.add(name.lower())
         named.append(replace(target, name=name))
     return named

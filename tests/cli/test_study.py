@@ -155,6 +155,14 @@ def test_make_caption_writes_a_page(run, tmp_path):
     assert (code, "questions: expected 1 to 3" in err) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["../a.png", "/etc/a.png", "..\\a.png", "a\0.png"])
+def test_promise_20_a_list_of_items_names_no_picture_outside_of_its_folder(run, tmp_path, name):
+    rows = items(tmp_path, 3)
+    (tmp_path / "items.json").write_text(json.dumps([rows[0] | {"wrong": name}, *rows[1:]]))
+    code, _, err = run("study", "make-caption", "--items", "items.json", "-o", "c.html", "--questions", 2)
+    assert (code, "leaves the folder" in err) == (2, True)
+
+
 def test_caption_items_are_what_make_caption_reads(run, tmp_path):
     encoder = text_encoders.create("sample")
     weights = save(tmp_path, "caption/tiny", f"text.size={encoder.size}", f"text.fingerprint={encoder.fingerprint}")

@@ -97,6 +97,35 @@ def test_a_photograph_with_a_very_long_name_is_drawn_under_a_shorter_one(folder,
     assert [path.name for path in written] == ["猫" * 33 + f"_{name}.png" for name in ("target", "sheet")]
 
 
+def test_promise_20_names_of_a_list_of_poses_write_nothing_elsewhere(folder, photo, tmp_path):
+    """Nor over each other, also on disks that know no case; and each is short enough for a disk."""
+    photo = photo.rename(photo.with_name("猫" * 33 + ".png"))
+    hostile = [
+        "../../up.png",
+        "..",
+        "/etc/passwd",
+        "a\0b.png",
+        "C:\\x.png",
+        "A.png",
+        "a.png",
+        "猫" * 300,
+        "",
+        "x\n.png",
+        "sheet",
+    ]
+    target, keypoints = write_poses(tmp_path / "p.json", hostile), write_poses(tmp_path / "k.json", [str(photo)])
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    weights = folder / "pona-tiny.safetensors"
+    written = training.transfer(
+        None, weights, [photo], poses=target, keypoints=keypoints, out=tmp_path / "deep" / "out"
+    )
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert made == set(written)
+    assert {path.parent for path in made} == {tmp_path / "deep" / "out"}
+    assert len({path.name.lower() for path in made}) == len(hostile) + len({".gif", ".mp4", "_sheet.png"})
+    assert all(path.name.isprintable() and "\\" not in path.name and ":" not in path.name for path in made)
+
+
 def test_what_is_written_is_what_the_network_gives(folder, photo, tmp_path):
     keypoints = write_poses(tmp_path / "k.json", ["anna.png"])
     weights = folder / "pona-tiny.safetensors"
