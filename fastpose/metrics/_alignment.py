@@ -16,6 +16,8 @@ ALIGNMENTS = ("none", "root_depth", "root", "rigid", "similarity", "zhou")
 RELEASED_BONE_SUM = 4296.99233013
 """Millimetres of the 14 bones together, a mean over Human3.6M's training poses (system 002, its backbone's code)."""
 
+_LARGEST = 1e100
+
 
 def as_poses(argument: str, value: ArrayLike, joints: int | None = None) -> Tensor:
     """Return joints in space as float64 (N, K, 3); ``ValueError`` unless rank, K and the last axis fit."""
@@ -35,13 +37,14 @@ def pair(
 
 
 def finite(argument: str, poses: Tensor, used: Tensor) -> None:
-    """Raise unless each used joint of (N, K, 3) has a finite place."""
-    wrong = used & ~poses.isfinite().all(-1)
+    """Raise unless each used joint of (N, K, 3) has a finite place, and one whose square is a number too."""
+    wrong = used & ~(poses.abs() <= _LARGEST).all(-1)
     if wrong.any():
         person, joint = (int(index) for index in wrong.nonzero()[0])
+        beyond = f", or beyond {_LARGEST:g} mm" if poses.isfinite().all() else ""
         name = MPII.joints[joint] if poses.shape[1] == len(MPII) else f"joint {joint}"
         raise ValueError(
-            f"{argument}: {int(wrong.sum())} joints are not finite (first: person {person}, {name}); "
+            f"{argument}: {int(wrong.sum())} joints are not finite{beyond} (first: person {person}, {name}); "
             "correct them, or leave these persons out"
         )
 

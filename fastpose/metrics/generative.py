@@ -283,7 +283,12 @@ def frechet(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tens
 
     tr sqrt(S1 S2) is the sum of the singular values of F1^T F2 for any factors S = F F^T, so singular covariances are
     no exception and no root of a small negative number is taken.
+
+    Raises:
+        ValueError: a value that is not finite.
     """
+    if not all(bool(part.isfinite().all()) for part in (mean1, covariance1, mean2, covariance2)):
+        raise ValueError("frechet: expected finite means and covariances, got some that are not")
     root = torch.linalg.svdvals(_factor(covariance1).mT @ _factor(covariance2)).sum()
     distance = (mean1 - mean2).square().sum() + covariance1.trace() + covariance2.trace() - 2 * root
     return max(float(distance), 0.0)

@@ -162,7 +162,8 @@ class ImageAccumulator:
     def _result(self, column: int, protocol: ImageProtocol) -> Result:
         count, (images, equal) = int(self._tally.counts[column]), self._images.tolist()
         if not count:
-            raise ValueError(f"{protocol.name}: no image to compare among {images} images; call update first")
+            reason = "none has a joint to look around" if images else "call update first"
+            raise ValueError(f"{protocol.name}: no image to compare among {images} images; {reason}")
         return Result(
             name=protocol.name,
             protocol=protocol.sentence,

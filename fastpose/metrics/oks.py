@@ -20,6 +20,7 @@ from fastpose.skeletons import COCO
 
 _STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 _FAR = -1e5  # px, outside any image
+_FARTHEST = 1e9  # px, whose squares and their sums the evaluator can hold
 
 
 def oks(
@@ -41,12 +42,14 @@ def oks(
         (N,) float64 in [0, 1]; a prediction that is not finite adds 0.
 
     Raises:
-        ValueError: shapes differ, an area is not positive, or a person has no labelled joint.
+        ValueError: shapes differ, an area is not positive, a person has no labelled joint, or one that is not finite.
     """
     predicted, truth = as_points("prediction", prediction), as_points("target", target)
     same_shape(predicted, truth)
     labelled = as_mask("visibility", visibility, tuple(truth.shape[:2]))
     _check_persons(labelled)
+    if (labelled & ~truth.isfinite().all(-1)).any():
+        raise ValueError("target: expected finite labelled joints, got some that are not; set their visibility to 0")
     areas = as_lengths("area", area, len(truth))
     if not bool((areas > 0).all()):
         raise ValueError(f"area: expected positive areas, least is {areas.min().item():g}")
@@ -167,8 +170,8 @@ def _evaluator() -> tuple[Any, Any]:
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a detection in which joints that are not finite lie far off and a score that is not is 0."""
-    keypoints = [float(value) if math.isfinite(value) else _FAR for value in row["keypoints"]]
+    """Return a copy of a detection in which joints that are not finite, or too far, lie outside; such a score is 0."""
+    keypoints = [float(value) if abs(value) <= _FARTHEST else _FAR for value in row["keypoints"]]
     score = float(row["score"])
     return {**row, "keypoints": keypoints, "score": score if math.isfinite(score) else 0.0}
 
@@ -177,6 +180,8 @@ def _labelled_persons(truth: Any, images: Sequence[int]) -> int:
     """Return how many persons the images hold that have labelled joints and are no crowd."""
     rows = truth.loadAnns(truth.getAnnIds(imgIds=images))
     persons = sum(1 for row in rows if row.get("num_keypoints", 0) and not row.get("iscrowd", 0))
+    if not all(abs(value) <= _FARTHEST for row in rows for value in row.get("keypoints", ())):
+        raise ValueError(f"ground_truth: expected key points of up to {_FARTHEST:g} pixels, found some that are not")
     if not persons:
         raise ValueError(f"ground_truth: no person with labelled joints on {len(images)} images; check image_ids")
     return persons

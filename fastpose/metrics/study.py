@@ -240,7 +240,7 @@ def score(submissions: Sequence[Submission]) -> list[Result]:
     behind a value, ``details`` hold submissions, pooled value and median milliseconds.
 
     Raises:
-        ValueError: no submission, more than one kind, or a submission without a picture of one kind.
+        ValueError: no submission, more than one kind, or a submission without an answer, or a picture of one kind.
     """
     kinds = {one.kind for one in submissions}
     if len(kinds) != 1:
@@ -295,6 +295,9 @@ def _wrong(group: Sequence[Submission], truth: str, name: str, protocol: str) ->
 
 
 def _captions(group: Sequence[Submission]) -> Result:
+    for one in group:
+        if not one.answers:
+            raise ValueError(f"submission {one.submission}: expected answers, found none")
     rows = [[answer.answer == answer.truth for answer in one.answers] for one in group]
     count = sum(map(len, rows))
     details = {

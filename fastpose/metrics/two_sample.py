@@ -25,6 +25,8 @@ _Block = tuple[int, int]
 _CPU_BLOCK: _Block = (64, 1024)  # three float32 buffers of a tile stay in the second-level cache
 _DEVICE_BLOCK: _Block = (4096, 4096)
 
+_LARGEST = 1e15  # pixels, whose squares added up are numbers of float32
+
 
 def positions(points: ArrayLike, present: ArrayLike | None = None) -> Tensor:
     """Return poses as points: float32 (N, K, 2), joints that are absent at the centre (32, 32).
@@ -47,6 +49,17 @@ def positions(points: ArrayLike, present: ArrayLike | None = None) -> Tensor:
         places = torch.where(there[..., None], places, places.new_tensor(CENTRE))
     if not bool(places.isfinite().all()):
         raise ValueError("points: expected finite positions of joints that are present, found NaN or infinite ones")
+    return places
+
+
+def measurable(points: ArrayLike) -> Tensor:
+    """Return poses as ``positions`` does, so near that means of their distances are numbers; ``ValueError`` for others.
+
+    Which of them is nearest is known of all poses.
+    """
+    places = positions(points)
+    if places.numel() and float(places.abs().max()) > _LARGEST:
+        raise ValueError(f"points: expected positions of up to {_LARGEST:g} pixels, found {places.abs().max():g}")
     return places
 
 
