@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fastpose.data import (
     coco,
     human36m,
     human36m_places,
+    images,
     lsp,
     motion_check,
     mpi_inf_3dhp,
@@ -22,8 +24,27 @@ from fastpose.data import (
     pair_check,
     sample,
 )
-from fastpose.data.findings import CROSS, TICK, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
-from fastpose.data.person import Person, labelled, missing_images, not_finite, without_size
+from fastpose.data.findings import (
+    CROSS,
+    TICK,
+    CheckReport,
+    bad_photographs,
+    finding,
+    listed_twice,
+    mark,
+    out_of_frame,
+    person_names,
+    same_content,
+)
+from fastpose.data.person import (
+    Person,
+    labelled,
+    missing_images,
+    not_finite,
+    reading,
+    resolve_under,
+    without_size,
+)
 from fastpose.data.pose3d import project
 
 # A 3D pose and its key points agree when they are this near, as a share of the crop's side.
@@ -134,8 +155,12 @@ def check(name: str, root: str | Path | None = None) -> CheckReport:
     base = _base(name, folder)
     complete, lines = _tree(name, base)
     complete = _sequences(name, base, lines) and complete
-    states = {split: _check_split(base, split, reader, lines) for split, reader in _LAYOUTS[name].readers.items()}
-    ready = _ready(states) if complete else ""
+    seen: dict[str, list[Path]] = {}
+    states = {split: _check_split(base, split, reader, lines, seen) for split, reader in _LAYOUTS[name].readers.items()}
+    apart = _apart(list(seen.values()), lines)
+    if name == "coco":
+        apart = not [split for split in seen if not _as_annotated(base, split, lines)] and apart
+    ready = _ready(states) if complete and apart else ""
     if name == "coco":
         _spoken(base, [split for split, state in states.items() if state is not None], lines)
     lines.append(f"{name}: {ready or 'not ready, see the crosses above'}")
@@ -195,7 +220,13 @@ def _sequences(name: str, base: Path, lines: list[str]) -> bool:
     return not absent
 
 
-def _check_split(base: Path, split: str, reader: Callable[[Path], Sequence[Person]], lines: list[str]) -> bool | None:
+def _check_split(
+    base: Path,
+    split: str,
+    reader: Callable[[Path], Sequence[Person]],
+    lines: list[str],
+    seen: dict[str, list[Path]],
+) -> bool | None:
     """Append the lines of one split; True when it is whole, False when not, None when its file is absent."""
     try:
         persons = reader(base)
@@ -210,20 +241,64 @@ def _check_split(base: Path, split: str, reader: Callable[[Path], Sequence[Perso
     lines.append(
         f"{mark(bool(persons))} {split}: {len(persons):,} persons, {len(photos):,} photographs, {joints:,} joints"
     )
+    seen[split] = photos
     apart = _poses(persons, lines)
+    whole = _persons(persons, photos, lines)
+    return bool(persons) and whole and not apart
+
+
+def _persons(persons: Sequence[Person], photos: Sequence[Path], lines: list[str]) -> bool:
+    """Append who of a split cannot be trained on, and who is odd; True when all that counts is there."""
+
+    def found(what: str, indices: Sequence[int], *, fatal: bool = False) -> bool:
+        finding(lines, what, person_names(persons, indices), fatal=fatal)
+        return fatal and bool(indices)
+
     absent = missing_images(persons)
-    broken = bad_photographs(photos, {persons[index].image for index in absent})
-    offenders, sizeless = not_finite(persons), [i for i in without_size(persons) if labelled(persons[i])]
+    sizes, broken = bad_photographs(photos, {persons[index].image for index in absent})
     finding(lines, "photographs missing", sorted({persons[index].image.name for index in absent}), fatal=True)
-    finding(lines, "photographs unreadable", [text for _, text in broken[1]], fatal=True)
-    finding(lines, "persons with NaN or infinite coordinates", person_names(persons, offenders), fatal=True)
-    finding(lines, "persons with a scale of 0 or less", person_names(persons, sizeless), fatal=True)
-    finding(
-        lines, "persons with joints out of frame", person_names(persons, out_of_frame(persons, broken[0])), fatal=False
-    )
+    finding(lines, "photographs unreadable", [text for _, text in broken], fatal=True)
+    sizeless = [index for index in without_size(persons) if labelled(persons[index])]
     empty = [index for index, entry in enumerate(persons) if not labelled(entry)]
-    finding(lines, "persons without any labelled joint (left out)", person_names(persons, empty), fatal=False)
-    return bool(persons) and not (absent or broken[1] or offenders or sizeless or apart)
+    flat = [index for index, entry in enumerate(persons) if entry.bbox is not None and not (entry.bbox[2:] > 0).all()]
+    bad = [
+        found("persons with NaN or infinite coordinates", not_finite(persons), fatal=True),
+        found("persons with a scale of 0 or less", sizeless, fatal=True),
+        found("persons with joints out of frame", out_of_frame(persons, sizes)),
+        found("persons with a box without width or height", flat),
+        found("persons listed twice", listed_twice(persons)),
+        found("persons without any labelled joint (left out)", empty),
+    ]
+    if persons and len(empty) == len(persons):
+        lines.append(f"  {CROSS} nobody has a labelled joint: there is nothing to train on")
+    return len(empty) < len(persons) and not (absent or broken or any(bad))
+
+
+def _apart(splits: Sequence[Sequence[Path]], lines: list[str]) -> bool:
+    """Append the photographs that two splits share; True when there are none."""
+    if len(splits) < 2:
+        return True
+    shared = sorted(set(splits[0]) & set(splits[1]))
+    finding(lines, "photographs in both splits", [path.name for path in shared], fatal=True)
+    others = [sorted(set(split) - set(shared)) for split in splits]
+    copies = same_content(others[0], others[1])
+    finding(lines, "photographs of one split that are copies of the other's", copies, fatal=False)
+    return not shared
+
+
+def _as_annotated(base: Path, split: str, lines: list[str]) -> bool:
+    """Append COCO's photographs that have another size than the annotation says; True when there are none."""
+    path = coco.annotation_path(base, split)
+    changed = []
+    with reading(path, "an image"):
+        for entry in coco.read_content(path)["images"]:
+            photo = resolve_under(base / f"{split}2017", entry["file_name"], path)
+            with suppress(OSError, ValueError):  # absent and unreadable ones are told already
+                found, told = images.image_size(photo), (entry.get("height"), entry.get("width"))
+                if None not in told and found != told:
+                    changed.append(f"{photo.name} ({found[1]} x {found[0]}, annotated {told[1]} x {told[0]})")
+    finding(lines, f"photographs of {split} of another size than annotated", changed, fatal=True)
+    return not changed
 
 
 def _spoken(base: Path, splits: Sequence[str], lines: list[str]) -> None:

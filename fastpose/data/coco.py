@@ -55,7 +55,7 @@ def annotation_path(root: str | Path, split: str, annotation: str | None = None)
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; ``ValueError`` names the file and the place of a syntax error."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); restore the file") from None
     except ValueError:  # Python converts no more than 4,300 digits, and its own sentence names a function

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +56,31 @@ def out_of_frame(persons: Sequence[Person], sizes: dict[Path, tuple[int, int]]) 
             points = entry.keypoints[entry.visibility > 0]
             outside = (points < -0.5) | (points > np.array([width - 0.5, height - 0.5]))
             found.extend([index] if outside.any() else [])
+    return found
+
+
+def listed_twice(persons: Sequence[Person]) -> list[int]:
+    """Return the indices of persons with the photograph and the key points of an earlier one."""
+    seen: set[tuple[Path, bytes]] = set()
+    found = []
+    for index, entry in enumerate(persons):
+        about = (entry.image, entry.keypoints.tobytes() + entry.visibility.tobytes())
+        found += [index] if about in seen and entry.visibility.any() else []
+        seen.add(about)
+    return found
+
+
+def same_content(first: Sequence[Path], second: Sequence[Path]) -> list[str]:
+    """Return pairs of files of one content, one of each list; only files of one length are read."""
+    lengths: dict[int, list[Path]] = {}
+    for path in first:
+        with suppress(OSError):
+            lengths.setdefault(path.stat().st_size, []).append(path)
+    found = []
+    for path in second:
+        with suppress(OSError):
+            alike = lengths.get(path.stat().st_size, [])
+            found += [f"{other.name} and {path.name}" for other in alike if filecmp.cmp(other, path, shallow=False)][:1]
     return found
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from fastpose.data import fonts, pair_layouts, pairs, photo_pairs, pose_transfer, sample, semantic
-from fastpose.data.findings import CROSS, CheckReport, bad_photographs, finding, mark, out_of_frame, person_names
+from fastpose.data.findings import (
+    CROSS,
+    CheckReport,
+    bad_photographs,
+    finding,
+    mark,
+    out_of_frame,
+    person_names,
+    same_content,
+)
 from fastpose.data.pair_layouts import DEEPFASHION, MARKET, Layout, PairsRead
 from fastpose.data.person import Person, labelled, missing_images
 
@@ -90,6 +99,8 @@ def _split(layout: Layout, base: Path, split: str, reads: dict[str, PairsRead], 
     finding(lines, "pairs that repeat an earlier one", repeats, fatal=False)
     absent = missing_images(used)
     gone = np.isin(found.pairs, np.unique(found.pairs)[absent]).any(1)
+    itself = _pair_names(found, np.flatnonzero(found.pairs[:, 0] == found.pairs[:, 1]))
+    finding(lines, "pairs of an image with itself", itself, fatal=False)
     finding(lines, "pairs that name an absent image", _pair_names(found, np.flatnonzero(gone)), fatal=True)
     good = _photographs(layout, used, absent, found, lines) and good
     return good and not (found.unknown or len(strange) or absent)
@@ -128,8 +139,8 @@ def _photographs(
     outside = [used[index].image.name for index in out_of_frame(placed, sizes)]
     finding(lines, "images with joints out of frame", outside, fatal=False)
     empty = [entry.image.name for entry in used if not labelled(entry)]
-    finding(lines, "images without any joint", empty, fatal=False)
-    return known and not (broken or odd or mixed)
+    finding(lines, "images without any joint", empty, fatal=bool(used) and len(empty) == len(used))
+    return known and len(empty) < len(used) and not (broken or odd or mixed)
 
 
 def _in_stored_frame(used: Sequence[Person], found: PairsRead, lines: list[str]) -> tuple[bool, list[Person]]:
@@ -153,6 +164,8 @@ def _shared(layout: Layout, train: PairsRead, test: PairsRead, lines: list[str])
     items = [{layout.apart(identity) for identity in group} for group in groups]
     others = sorted(items[0] & items[1]) if layout is DEEPFASHION else []
     finding(lines, "items in train and test, in different colours", others, fatal=False)
+    photos = [sorted({read.persons[index].image for index in np.unique(read.pairs)}) for read in (train, test)]
+    finding(lines, "images of train that are copies of test's", same_content(photos[0], photos[1]), fatal=False)
     return not both
 
 

@@ -184,11 +184,16 @@ def source(config: TransferDataConfig, purpose: str) -> Any:
 
 
 def train_dataset(config: TransferDataConfig, seed: int) -> Dataset[dict[str, Tensor]]:
-    """Return the training pairs; a person or font of the validation pairs among them is an error.
+    """Return the training pairs; a person or font of the validation pairs among them is an error, and so is no pose.
 
     One split for both is the user's own wish, and is said in the log.
     """
     train = source(config, "train")
+    if guide(config) == "pose" and not any(entry.visibility.any() for entry in train.persons):
+        raise ValueError(
+            f"{train.name}: no image of split {train.split!r} has a joint; expected poses to train on (see fastpose "
+            f"data check {config.name} {config.root})"
+        )
     if split_name(config, "train") == split_name(config, "validation"):
         _log.warning("data: split %r is trained and validated on alike; its scores are no test", train.split)
     else:

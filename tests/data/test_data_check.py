@@ -40,27 +40,27 @@ def _line(report, words):
     return line
 
 
-def test_a_whole_data_set_is_ready(folder):
+def test_promise_19_a_whole_data_set_is_ready(folder):
     report = check("lspet", folder)
     assert report.ok
     assert "✗" not in "".join(report.lines)
     assert _line(report, "persons") == "✓ all: 8 persons, 8 photographs, 112 joints"
 
 
-def test_missing_files_are_crossed(tmp_path):
+def test_promise_19_missing_files_are_crossed(tmp_path):
     report = check("lspet", tmp_path)
     assert not report.ok
     assert _line(report, "array joints").startswith("  ✗ joints.mat")
     assert _line(report, "one per column").startswith("  ✗ images")
 
 
-def test_an_absent_folder_is_crossed(tmp_path):
+def test_promise_19_an_absent_folder_is_crossed(tmp_path):
     report = check("coco", tmp_path / "none")
     assert not report.ok
     assert report.lines[0].startswith("✗")
 
 
-def test_missing_photographs_are_counted_and_the_first_named(folder):
+def test_promise_19_missing_photographs_are_counted_and_the_first_named(folder):
     for index in (2, 3, 4, 5, 6, 7):
         (folder / "images" / f"im{index:05d}.jpg").unlink()
     report = check("lspet", folder)
@@ -69,14 +69,14 @@ def test_missing_photographs_are_counted_and_the_first_named(folder):
     assert _line(report, "missing:").endswith(", ...")
 
 
-def test_unreadable_photographs_are_found(folder):
+def test_promise_19_unreadable_photographs_are_found(folder):
     (folder / "images" / "im00002.jpg").write_bytes(b"")
     report = check("lspet", folder)
     assert not report.ok
     assert "1 photographs unreadable" in _line(report, "im00002.jpg: the file is empty")
 
 
-def test_truncated_photographs_are_found(folder):
+def test_promise_19_truncated_photographs_are_found(folder):
     path = folder / "images" / "im00002.jpg"
     path.write_bytes(path.read_bytes()[:-200])
     report = check("lspet", folder)
@@ -84,7 +84,7 @@ def test_truncated_photographs_are_found(folder):
     assert "im00002.jpg: truncated" in _line(report, "unreadable")
 
 
-def test_coordinates_that_are_not_numbers_are_found(folder):
+def test_promise_19_coordinates_that_are_not_numbers_are_found(folder):
     joints = _joints()
     joints[4, 2, 0] = np.nan
     _save(folder, joints)
@@ -93,7 +93,7 @@ def test_coordinates_that_are_not_numbers_are_found(folder):
     assert "im00005.jpg (person 5)" in _line(report, "NaN or infinite")
 
 
-def test_joints_out_of_frame_are_a_remark(folder):
+def test_promise_19_joints_out_of_frame_are_a_remark(folder):
     joints = _joints()
     joints[4, 2, :2] = [200.0, 3.0]
     _save(folder, joints)
@@ -102,7 +102,7 @@ def test_joints_out_of_frame_are_a_remark(folder):
     assert _line(report, "out of frame").startswith("  ! 1 persons with joints out of frame: im00005.jpg (person 5)")
 
 
-def test_persons_without_joints_are_a_remark(folder):
+def test_promise_19_persons_without_joints_are_a_remark(folder):
     joints = _joints()
     joints[4] = 0
     _save(folder, joints)
@@ -111,7 +111,7 @@ def test_persons_without_joints_are_a_remark(folder):
     assert "im00005.jpg (person 5)" in _line(report, "without any labelled joint")
 
 
-def test_a_damaged_annotation_file_is_reported(folder):
+def test_promise_19_a_damaged_annotation_file_is_reported(folder):
     (folder / "joints.mat").write_bytes(b"junk")
     report = check("lspet", folder)
     assert not report.ok
@@ -130,7 +130,7 @@ def _coco(folder, photo, *splits):
         path.write_text(json.dumps({"images": [image], "annotations": [row]}))
 
 
-def test_a_split_that_is_not_there_is_not_called_ready(tmp_path, photo):
+def test_promise_19_a_split_that_is_not_there_is_not_called_ready(tmp_path, photo):
     _coco(tmp_path, photo, "val")
     report = check("coco", tmp_path)
     assert report.ok
@@ -140,7 +140,7 @@ def test_a_split_that_is_not_there_is_not_called_ready(tmp_path, photo):
     assert check("coco", tmp_path).lines[-1] == "coco: ready"
 
 
-def test_a_broken_split_is_not_made_up_for_by_the_other(tmp_path, photo):
+def test_promise_19_a_broken_split_is_not_made_up_for_by_the_other(tmp_path, photo):
     _coco(tmp_path, photo, "train", "val")
     (tmp_path / "train2017" / "000000000009.jpg").unlink()
     report = check("coco", tmp_path)
@@ -148,7 +148,7 @@ def test_a_broken_split_is_not_made_up_for_by_the_other(tmp_path, photo):
     assert report.lines[-1] == "coco: not ready, see the crosses above"
 
 
-def test_one_of_several_annotation_formats_is_enough(shared):
+def test_promise_19_one_of_several_annotation_formats_is_enough(shared):
     report = check("mpii", shared / "data" / "mpii")
     assert "  ✓ annot/valid.h5" in "\n".join(report.lines)
     assert "  - annot/valid.json" in "\n".join(report.lines)
@@ -156,21 +156,21 @@ def test_one_of_several_annotation_formats_is_enough(shared):
     assert not report.ok  # only seven photographs are there
 
 
-def test_the_bundled_sample_is_ready():
+def test_promise_19_the_bundled_sample_is_ready():
     assert check("sample").ok
 
 
-def test_every_data_set_can_be_checked(tmp_path):
+def test_promise_19_every_data_set_can_be_checked(tmp_path):
     for name in data.list():
         assert check(name, tmp_path).lines[-1] == f"{name}: not ready, see the crosses above"
 
 
-def test_an_unknown_name_offers_the_nearest(tmp_path):
+def test_promise_19_an_unknown_name_offers_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'lspet'"):
         check("lspt", tmp_path)
 
 
-def test_a_data_set_on_disk_needs_a_folder():
+def test_promise_19_a_data_set_on_disk_needs_a_folder():
     with pytest.raises(ValueError, match="needs the folder"):
         check("mpii")
 
@@ -199,7 +199,7 @@ def _h36m(folder, photo, *words, shift=0.0):
     (folder / "annotation_body3d" / "cameras.pkl").write_bytes(pickled)
 
 
-def test_human36m(tmp_path, photo):
+def test_promise_19_human36m(tmp_path, photo):
     _h36m(tmp_path, photo, "train", "test")
     report = check("h36m", tmp_path)
     assert report.lines[-1] == "h36m: ready"
@@ -210,7 +210,7 @@ def test_human36m(tmp_path, photo):
     assert "  ✓ annotation_body3d/fps10/h36m_train.npz" in "\n".join(report.lines)
 
 
-def test_human36m_without_a_split_or_photographs_is_not_called_ready(tmp_path, photo):
+def test_promise_19_human36m_without_a_split_or_photographs_is_not_called_ready(tmp_path, photo):
     _h36m(tmp_path, photo, "test")
     report = check("h36m", tmp_path)
     assert report.lines[-1] == "h36m: ready for: val; train is not there, see the dash above"
@@ -221,7 +221,7 @@ def test_human36m_without_a_split_or_photographs_is_not_called_ready(tmp_path, p
     assert "1 photographs missing: S9_Eating.54138969_000006.jpg" in _line(report, "missing:")
 
 
-def test_a_file_of_human36m_at_another_place_is_ticked(tmp_path, photo):
+def test_promise_19_a_file_of_human36m_at_another_place_is_ticked(tmp_path, photo):
     _h36m(tmp_path, photo, "test")
     (tmp_path / "annotation_body3d" / "fps10" / "h36m_test.npz").rename(tmp_path / "h36m_test.npz")
     report = check("h36m", tmp_path)
@@ -230,7 +230,7 @@ def test_a_file_of_human36m_at_another_place_is_ticked(tmp_path, photo):
 
 
 @pytest.mark.parametrize("place", ["annotTrain.h5", "annot/annotTrain.h5"])
-def test_what_the_reader_takes_is_ticked(tmp_path, photo, place):
+def test_promise_19_what_the_reader_takes_is_ticked(tmp_path, photo, place):
     import h5py
 
     joints = np.random.default_rng(2).normal(0, 300, (2, 16, 3)) + [0.0, 0.0, 5000.0]
@@ -250,7 +250,7 @@ def test_what_the_reader_takes_is_ticked(tmp_path, photo, place):
     assert report.lines[-1] == "h36m: ready for: train; val is not there, see the dash above"
 
 
-def test_every_annotation_that_is_looked_for_has_its_line_and_its_place_in_the_error(tmp_path):
+def test_promise_19_every_annotation_that_is_looked_for_has_its_line_and_its_place_in_the_error(tmp_path):
     tmp_path.joinpath("images").mkdir()
     lines = "\n".join(check("h36m", tmp_path).lines)
     for split in ("train", "val"):
@@ -261,14 +261,14 @@ def test_every_annotation_that_is_looked_for_has_its_line_and_its_place_in_the_e
             assert (file.path in str(error.value)) == (split in file.splits)
 
 
-def test_poses_of_other_key_points_are_found(tmp_path, photo):
+def test_promise_19_poses_of_other_key_points_are_found(tmp_path, photo):
     _h36m(tmp_path, photo, "train", "test", shift=8.0)
     report = check("h36m", tmp_path)
     assert not report.ok
     assert [line for line in report.lines if "3 3D poses that project farther than 5% of the crop" in line]
 
 
-def test_the_real_samples_lack_photographs_or_are_ready(shared):
+def test_promise_19_the_real_samples_lack_photographs_or_are_ready(shared):
     report = check("h36m", shared / "data" / "h36m_sample" / "c2f_S9_Posing_1")
     assert not report.ok
     assert "334 photographs missing" in _line(report, "missing:")
@@ -277,7 +277,7 @@ def test_the_real_samples_lack_photographs_or_are_ready(shared):
     assert "2 3D poses, 2 with a camera; subjects S4, S8" in _line(report, "subjects S4")
 
 
-def test_missing_sequences_of_3dhp_are_found(tmp_path):
+def test_promise_19_missing_sequences_of_3dhp_are_found(tmp_path):
     for name in ("TS1", "TS3"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "annot_data.mat").write_bytes(b"junk")
@@ -287,7 +287,7 @@ def test_missing_sequences_of_3dhp_are_found(tmp_path):
     assert _line(report, "train:").startswith("  - train: mpi_inf_3dhp: ")
 
 
-def test_motion(tmp_path):
+def test_promise_19_motion(tmp_path):
     (tmp_path / "some.npz").write_bytes(SAMPLE.read_bytes())
     report = check("mocap", tmp_path)
     assert report.lines[-1] == "mocap: ready"
@@ -299,7 +299,7 @@ def test_motion(tmp_path):
     assert "1 clips unreadable: other (" in _line(report, "unreadable")
 
 
-def test_one_clip_is_no_validation(tmp_path):
+def test_promise_19_one_clip_is_no_validation(tmp_path):
     with np.load(SAMPLE) as content:
         clips = [key for key in content.files if key not in ("joint_names", "parents", "fps", "unit")]
         kept = [key for key in content.files if key not in clips[1:]]
@@ -309,5 +309,5 @@ def test_one_clip_is_no_validation(tmp_path):
     assert _line(report, "  - val:").startswith("  - val: mocap: no clip for split 'val'")
 
 
-def test_the_bundled_motion_is_ready():
+def test_promise_19_the_bundled_motion_is_ready():
     assert check("sample-mocap").lines[-1] == "sample-mocap: ready"

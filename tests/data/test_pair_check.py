@@ -22,7 +22,7 @@ def _rows(path):
     return path.read_text().splitlines()
 
 
-def test_a_whole_market_is_ready(market):
+def test_promise_19_a_whole_market_is_ready(market):
     report = check("market", market)
     assert report.ok
     assert "✗" not in "".join(report.lines)
@@ -32,7 +32,7 @@ def test_a_whole_market_is_ready(market):
     assert report.lines[-1] == "market: ready"
 
 
-def test_one_split_is_enough_and_the_other_ones_needs_are_named(fashion):
+def test_promise_19_one_split_is_enough_and_the_other_ones_needs_are_named(fashion):
     report = check("deepfashion", fashion)
     assert report.ok
     assert report.lines[-1] == (
@@ -44,7 +44,7 @@ def test_one_split_is_enough_and_the_other_ones_needs_are_named(fashion):
     assert _line(report, "  - train: deepfashion:").count("holdout") == 1
 
 
-def test_key_points_without_their_list_are_crossed(market):
+def test_promise_19_key_points_without_their_list_are_crossed(market):
     (market / "market-pairs-train.csv").unlink()
     report = check("market", market)
     assert not report.ok
@@ -53,7 +53,7 @@ def test_key_points_without_their_list_are_crossed(market):
     assert report.lines[-1] == "market: not ready, see the crosses above"
 
 
-def test_a_training_list_alone_is_ready_for_training(market):
+def test_promise_19_a_training_list_alone_is_ready_for_training(market):
     for path in ("market-annotation-test.csv", "market-pairs-test.csv"):
         (market / path).unlink()
     report = check("market", market)
@@ -63,7 +63,7 @@ def test_a_training_list_alone_is_ready_for_training(market):
     )
 
 
-def test_pairs_of_absent_images_are_crossed(market):
+def test_promise_19_pairs_of_absent_images_are_crossed(market):
     (market / "train" / "0010_c1s1_000101_01.jpg").unlink()
     report = check("market", market)
     assert not report.ok
@@ -72,7 +72,7 @@ def test_pairs_of_absent_images_are_crossed(market):
     )
 
 
-def test_shared_identities_are_crossed(market):
+def test_promise_19_shared_identities_are_crossed(market):
     names = ["0007_c1s1_9.jpg", "0007_c2s1_9.jpg"]
     write_tables(market, "market", "test", names, both_ways(names), (128, 64))
     for name in names:
@@ -83,7 +83,7 @@ def test_shared_identities_are_crossed(market):
     assert _line(report, "identities in train and test").endswith(": 0007")
 
 
-def test_other_faults_are_named(market):
+def test_promise_19_other_faults_are_named(market):
     path = market / "market-pairs-train.csv"
     first, second = "0007_c1s1_000101_01.jpg", "0007_c2s1_000102_01.jpg"
     rows = [f"{first},{second}", f"{first},{second}", f"{first},0010_c1s1_000101_01.jpg", f"{first},nobody.jpg"]
@@ -97,7 +97,7 @@ def test_other_faults_are_named(market):
     assert f"{second}: the file is empty" in _line(report, "unreadable")
 
 
-def test_joints_are_remarks(market):
+def test_promise_19_joints_are_remarks(market):
     path = market / "market-annotation-test.csv"
     rows, points = _rows(path), standing()
     points[3] = (70, 5)
@@ -110,21 +110,21 @@ def test_joints_are_remarks(market):
     assert _line(report, "without any joint") == f"  ! 1 images without any joint: {names[2]}"
 
 
-def test_other_sizes_are_crossed(market, photo):
+def test_promise_19_other_sizes_are_crossed(market, photo):
     photo("test/0001_c1s1_000101_01.jpg", (60, 80))
     report = check("market", market)
     assert not report.ok
     assert _line(report, "64 x 128:") == "  ✗ 1 images that are not 64 x 128: 0001_c1s1_000101_01.jpg (80 x 60)"
 
 
-def test_damaged_files_are_reported(market):
+def test_promise_19_damaged_files_are_reported(market):
     (market / "market-annotation-train.csv").write_text("junk")
     report = check("market", market)
     assert not report.ok
     assert "starts with 'junk'" in _line(report, "✗ train:")
 
 
-def test_photographs_left_out_are_named(tmp_path, photo):
+def test_promise_19_photographs_left_out_are_named(tmp_path, photo):
     rows = []
     for name in ("anna/1.jpg", "anna/2.jpg", "ben/1.jpg", "anna/3.jpg"):
         photo(name, (90, 60))
@@ -140,7 +140,7 @@ def test_photographs_left_out_are_named(tmp_path, photo):
     assert _line(report, "alone").endswith(": ben/1.jpg")
 
 
-def test_fonts_of_no_use_are_named(tmp_path):
+def test_promise_19_fonts_of_no_use_are_named(tmp_path):
     import matplotlib
 
     bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -159,7 +159,7 @@ def test_fonts_of_no_use_are_named(tmp_path):
     assert "at least 2 identities to divide, found 1" in _line(report, "✗")
 
 
-def test_copies_of_fonts_are_named(tmp_path):
+def test_promise_19_copies_of_fonts_are_named(tmp_path):
     import matplotlib
 
     bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -181,7 +181,7 @@ def test_copies_of_fonts_are_named(tmp_path):
     assert _line(report, "neither split") == "  ! 1 fonts in neither split: STIXGeneral.ttf"
 
 
-def test_maps_are_counted(fashion):
+def test_promise_19_maps_are_counted(fashion):
     import cv2
 
     for path in sorted((fashion / "test").iterdir())[:3]:
@@ -197,7 +197,7 @@ def test_maps_are_counted(fashion):
     assert "colour #636363" in _line(report, "other colours")
 
 
-def test_maps_are_found_beside_the_other_files(fashion):
+def test_promise_19_maps_are_found_beside_the_other_files(fashion):
     import cv2
 
     inner = fashion / "fashion_data"
@@ -212,7 +212,7 @@ def test_maps_are_found_beside_the_other_files(fashion):
     assert _line(report, "have both maps") == "  ✓ test: 6 of 6 pairs have both maps"
 
 
-def test_maps_of_two_kinds_are_crossed(fashion):
+def test_promise_19_maps_of_two_kinds_are_crossed(fashion):
     import cv2
 
     (fashion / "parts").mkdir()
@@ -224,20 +224,20 @@ def test_maps_of_two_kinds_are_crossed(fashion):
     assert "holds labels, and the first map of its folder colours" in _line(report, "maps unreadable")
 
 
-def test_the_bundled_pairs_are_ready():
+def test_promise_19_the_bundled_pairs_are_ready():
     report = check("sample-pairs")
     assert report.ok
     assert _line(report, "✓ train:") == "✓ train: 60 images, 60 identities, 120 pairs"
 
 
 @pytest.mark.parametrize("name", ["market", "deepfashion", "photos", "semantic", "fonts"])
-def test_an_absent_folder_is_crossed(tmp_path, name):
+def test_promise_19_an_absent_folder_is_crossed(tmp_path, name):
     report = check(name, tmp_path / "none")
     assert not report.ok
     assert report.lines[0].startswith("✗")
 
 
-def test_the_real_market_sample_is_ready(shared, tmp_path):
+def test_promise_19_the_real_market_sample_is_ready(shared, tmp_path):
     import tarfile
 
     with tarfile.open(shared / "data" / "market1501_sample" / "market_data.tar") as packed:

@@ -1,10 +1,13 @@
-"""Bad photographs and dying workers in runs of the systems that read photographs."""
+"""Bad photographs, dying workers and bad annotations in runs of the systems."""
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,12 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import bad_images
+import caption_files
 import pytest
 import runs
+import tiny_market
+from pair_files import both_ways, write_tables
 from torch.utils.data import get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fastpose.data import loading, sample
+from fastpose.data.check import check
 from fastpose.training import outcome
 
 PHOTOGRAPHIC = ("sagan", "pona", "pose3d", "multiscale")
@@ -211,3 +218,188 @@ def _worker_of(process: subprocess.Popen[str]) -> int:
             return int(found.split()[0])
         threading.Event().wait(0.05)
     raise AssertionError("no worker was started")
+
+
+# -------------------------------------------------------------------------------------------------------- annotations
+
+
+def coco(root: Path, rows: list[caption_files.Row], images: list[caption_files.Row] | None = None) -> Path:
+    """Write a COCO of one photograph in each split."""
+    for split in ("train", "val"):
+        bad_images.write_jpeg(root / f"{split}2017" / "a.jpg", (100, 120), seed=len(split))
+        caption_files.write(root, rows, split=split)
+        path = root / "annotations" / f"person_keypoints_{split}2017.json"
+        listed = images or [{"id": 1, "file_name": "a.jpg", "height": 100, "width": 120}]
+        path.write_text(json.dumps({"images": listed, "annotations": rows}))
+    return root
+
+
+def market(root: Path) -> Path:
+    """Write a Market-1501 of two persons in each split, two images each."""
+    for split, persons in (("train", (7, 10)), ("test", (1, 3))):
+        groups = [tiny_market.names({person: (1, 2)}) for person in persons]
+        names, listed = [name for own in groups for name in own], [pair for own in groups for pair in both_ways(own)]
+        write_tables(root, "market", split, names, listed, (128, 64))
+        for number, name in enumerate(names):
+            bad_images.write_jpeg(root / split / name, (128, 64), seed=number + 10 * len(split))
+    return root
+
+
+def first(**changed: object) -> list[caption_files.Row]:
+    return [caption_files.person(1, 1, **changed)]
+
+
+COCO: dict[str, tuple[dict[str, object], str, bool]] = {
+    "good": ({"rows": first()}, "coco: ready", True),
+    "nobody": ({"rows": []}, "✗ val: 0 persons", False),
+    "no joint": ({"rows": first(labelled=0)}, "✗ nobody has a labelled joint: there is nothing to train on", False),
+    "NaN": ({"rows": first(keypoints=[math.nan, 1, 2] * 17)}, "✗ 1 persons with NaN or infinite coordinates", False),
+    "infinite": ({"rows": first(keypoints=[math.inf, 1, 2] * 17)}, "✗ 1 persons with NaN or infinite", False),
+    "beyond float32": ({"rows": first(keypoints=[1e300, 1, 2] * 17)}, "✗ 1 persons with NaN or infinite", False),
+    "box of NaN": ({"rows": first(bbox=[math.nan] * 4)}, "✗ 1 persons with NaN or infinite coordinates", False),
+    "far away": ({"rows": first(keypoints=[1e30, 1, 2] * 17)}, "! 1 persons with joints out of frame", True),
+    "box of nothing": ({"rows": first(bbox=[1, 1, 0, 0])}, "! 1 persons with a box without width or height", True),
+    "twice": ({"rows": [*first(), *first()]}, "! 1 persons listed twice: a.jpg (person 1)", True),
+    "another label": ({"rows": first(keypoints=[9, 9, 7] * 17)}, "labels of joints: expected 0, 1 or 2", False),
+    "another skeleton": ({"rows": first(keypoints=[9, 9, 2] * 16)}, "has 48 key-point numbers; expected 17 x 3", False),
+    "no photograph": (
+        {"rows": first(), "images": [{"id": 1, "file_name": "b.jpg"}]},
+        "photographs missing: b.jpg",
+        False,
+    ),
+    "not listed": ({"rows": [caption_files.person(1, 5)]}, "names image 5, which is not listed", False),
+    "another size": (
+        {"rows": first(), "images": [{"id": 1, "file_name": "a.jpg", "height": 400, "width": 480}]},
+        "✗ 1 photographs of train of another size than annotated: a.jpg (120 x 100, annotated 480 x 400)",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COCO)
+def test_promise_19_a_check_says_what_is_wrong_with_persons(tmp_path, case):
+    content, said, ready = COCO[case]
+    report = check("coco", coco(tmp_path, **content))
+    assert said in "\n".join(report.lines), "\n".join(report.lines)
+    assert report.ok == ready
+
+
+@pytest.mark.parametrize("case", [name for name, (_, said, ready) in COCO.items() if not ready and "size" not in name])
+def test_promise_19_what_a_check_refuses_is_refused_before_the_first_step(tmp_path, case):
+    root = coco(tmp_path / "coco", **COCO[case][0])
+    with pytest.raises((ValueError, FileNotFoundError), match=r"coco|person_keypoints"):
+        runs.train("sagan", tmp_path / "runs", "data.name=coco", f"data.root={root}", "run.batch_size=1")
+    assert not list(tmp_path.glob("runs/**/metrics.csv"))
+
+
+@pytest.mark.parametrize(("encoding", "good"), [("utf-8-sig", True), ("utf-16", False), ("utf-32", False)])
+def test_promise_19_annotations_in_other_encodings_are_read_or_named(tmp_path, encoding, good):
+    coco(tmp_path / "coco", first())
+    market(tmp_path / "market")
+    for path in [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.csv")]:
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    for name in ("coco", "market"):
+        report = check(name, tmp_path / name)
+        assert report.ok == good, report.lines
+        assert good or any("✗ train" in line and "train" in line for line in report.lines)
+
+
+def test_promise_19_photographs_in_both_splits_are_named(tmp_path):
+    root = coco(tmp_path / "coco", first())
+    shutil.copy(root / "train2017" / "a.jpg", root / "val2017" / "a.jpg")
+    assert any("copies of the other's: a.jpg and a.jpg" in line for line in check("coco", root).lines)
+    row = {"joints_vis": [1] * 16, "joints": [[9, 9]] * 16, "image": "a.jpg", "scale": 0.3, "center": [30.0, 30.0]}
+    mpii = tmp_path / "mpii"
+    bad_images.write_jpeg(mpii / "images" / "a.jpg")
+    (mpii / "annot").mkdir()
+    for split in ("train", "valid"):
+        (mpii / "annot" / f"{split}.json").write_text(json.dumps([row]))
+    report = check("mpii", mpii)
+    assert any("✗ 1 photographs in both splits: a.jpg" in line for line in report.lines)
+    assert not report.ok
+
+
+def _without_joints(text: str) -> str:
+    return re.sub(r": \[.*?\]: \[.*\]", f": {[-1] * 18}: {[-1] * 18}", text)
+
+
+NAMES = tiny_market.names({7: (1, 2)})
+MARKET: dict[str, tuple[str, Callable[[str], str], str, bool]] = {
+    "no joint": ("annotation", _without_joints, "✗ 4 images without any joint", False),
+    "NaN": (
+        "annotation",
+        lambda text: re.sub(r"\[\d+,", "[NaN,", text, count=1),
+        "y nan; expected pixels from 0",
+        False,
+    ),
+    "1e400": ("annotation", lambda text: re.sub(r"\[\d+,", "[1e400,", text, count=1), "y inf; expected pixels", False),
+    "far away": (
+        "annotation",
+        lambda text: re.sub(r"\[\d+,", "[9999,", text, count=1),
+        "! 1 images with joints out",
+        True,
+    ),
+    "a row twice": ("annotation", lambda text: text + text.splitlines()[1] + "\n", "market: ready", True),
+    "two rows": (
+        "annotation",
+        lambda text: text + re.sub(r"\[\d+,", "[9,", text.splitlines()[1], count=1) + "\n",
+        f"{NAMES[0]} has two different rows; leave one of them",
+        False,
+    ),
+    "empty": ("annotation", lambda text: "", "the file is empty", False),
+    "no row": ("annotation", lambda text: text.splitlines()[0], "no row below the header", False),
+    "17 joints": ("annotation", lambda text: text.replace(", -1]", "]"), "market-annotation-train.csv", False),
+    "a pair twice": (
+        "pairs",
+        lambda text: text + text.splitlines()[1] + "\n",
+        "! 1 pairs that repeat an earlier one",
+        True,
+    ),
+    "a pair of one": (
+        "pairs",
+        lambda text: text + f"{NAMES[0]},{NAMES[0]}\n",
+        "! 1 pairs of an image with itself",
+        True,
+    ),
+    "of two persons": (
+        "pairs",
+        lambda text: text + f"{NAMES[0]},0010_c1s1_000000_01.jpg\n",
+        "✗ 1 pairs of two ident",
+        False,
+    ),
+    "no pair": ("pairs", lambda text: text.splitlines()[0], "no pair below the header", False),
+    "unknown": (
+        "pairs",
+        lambda text: text + "0007_c1s1_9_01.jpg,0007_c1s1_8_01.jpg\n",
+        "✗ 2 images of the pair list wit",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MARKET)
+@pytest.mark.parametrize("system", ["pona", "multiscale"])
+def test_promise_19_a_check_says_what_is_wrong_with_pairs_and_training_refuses_it(tmp_path, system, case):
+    file, change, said, ready = MARKET[case]
+    path = market(tmp_path / "market") / f"market-{file}-train.csv"
+    path.write_text(change(path.read_text()))
+    report = check("market", tmp_path / "market")
+    assert said in "\n".join(report.lines), "\n".join(report.lines)
+    assert report.ok == ready
+    if not ready:
+        with pytest.raises(ValueError, match="market"):
+            runs.train(system, tmp_path / "runs", "data.name=market", f"data.root={tmp_path / 'market'}")
+        assert not list(tmp_path.glob("runs/**/metrics.csv"))
+
+
+def test_promise_19_persons_of_train_in_test_are_refused(tmp_path):
+    root = market(tmp_path / "market")
+    for file in ("annotation", "pairs"):
+        shutil.copy(root / f"market-{file}-train.csv", root / f"market-{file}-test.csv")
+    shutil.copytree(root / "train", root / "test", dirs_exist_ok=True)
+    report = check("market", root)
+    assert not report.ok
+    assert any("✗ 2 identities in train and test: 0007, 0010" in line for line in report.lines)
+    assert any("copies of test's" in line for line in report.lines)
+    with pytest.raises(ValueError, match="2 identities are in both split 'train' and split 'test': 0007, 0010"):
+        runs.train("pona", tmp_path / "runs", "data.name=market", f"data.root={root}")

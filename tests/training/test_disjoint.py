@@ -30,7 +30,7 @@ def rendered(root, split="all"):
     return RenderedMocap(root, split, fps=1.0, size=(32, 32))
 
 
-def test_photographs_that_are_trained_on_are_refused():
+def test_promise_19_photographs_that_are_trained_on_are_refused():
     train, val = SamplePersons("train"), SamplePersons("val")
     check_disjoint([train], [val], "data.split")
     sentence = r"data: 20 of the 20 validation photographs are in the training set too, .*choose another data\.split"
@@ -38,11 +38,11 @@ def test_photographs_that_are_trained_on_are_refused():
         check_disjoint([train, val], [val], "data.split")
 
 
-def test_clips_of_one_name_in_two_files_are_two_recordings(takes):
+def test_promise_19_clips_of_one_name_in_two_files_are_two_recordings(takes):
     check_disjoint([rendered(takes / "here")], [rendered(takes / "there")], "data.root")
 
 
-def test_a_recording_is_the_same_through_a_link(takes, tmp_path):
+def test_promise_19_a_recording_is_the_same_through_a_link(takes, tmp_path):
     (tmp_path / "link").symlink_to(takes / "here")
     sentence = (
         r"data: 2 of the 2 recordings of the validation set are in the training set too, first take_0; .*data\.root"
@@ -51,7 +51,7 @@ def test_a_recording_is_the_same_through_a_link(takes, tmp_path):
         check_disjoint([rendered(takes / "here")], [rendered(tmp_path / "link")], "data.root")
 
 
-def test_clips_that_were_rendered_into_files_are_known_by_their_names(tmp_path):
+def test_promise_19_clips_that_were_rendered_into_files_are_known_by_their_names(tmp_path):
     source = SampleMocap("all", fps=0.5, size=(32, 32), skeleton="h36m")
     render_files.write(tmp_path / "drawn", {"all": source})
     config = Pose3dDataConfig(name="h36m", root=str(tmp_path / "drawn"), validation="sample-mocap", photo_size=32)
@@ -63,7 +63,7 @@ def test_clips_that_were_rendered_into_files_are_known_by_their_names(tmp_path):
         pose3d_data.train_dataset(config, 0, 2)
 
 
-def test_the_clips_held_out_are_among_the_ways_out_of_rendered_sets():
+def test_promise_19_the_clips_held_out_are_among_the_ways_out_of_rendered_sets():
     config = Pose3dDataConfig(
         name="sample-mocap", validation="sample-mocap", validation_clips=("02_01",), photo_size=32, fps=0.5
     )
@@ -72,7 +72,7 @@ def test_the_clips_held_out_are_among_the_ways_out_of_rendered_sets():
     assert len(pose3d_data.train_dataset(replace(config, validation_clips=SAMPLE_HELD_OUT), 0, 2))
 
 
-def test_rendered_files_of_training_clips_go_with_the_others_for_validation(tmp_path):
+def test_promise_19_rendered_files_of_training_clips_go_with_the_others_for_validation(tmp_path):
     source = SampleMocap("train", fps=0.5, size=(32, 32), skeleton="h36m")
     render_files.write(tmp_path / "drawn", {"train": source}, count=4)
     config = Pose3dDataConfig(name="h36m", root=str(tmp_path / "drawn"), validation="sample-mocap", photo_size=32)
