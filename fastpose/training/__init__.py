@@ -128,12 +128,12 @@ def _without_photo_cache(recipe: str) -> list[str]:
 
 def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recipe:
     """Return the recipe with the configuration of the run to go on with, the overrides applied."""
-    from fastpose.training.config import apply_overrides, from_dict
+    from fastpose.training.config import apply_overrides, from_dict, without_code
     from fastpose.training.run_folder import RunFolder
 
     loaded = load_recipe(recipe)
     name, values = RunFolder.open(resume).read_config()
     if name and name != loaded.name:
         raise ValueError(f"run {resume}: is of recipe {name}, cannot go on as {loaded.name}; name the recipe {name}")
-    config: Any = from_dict(systems.get(loaded.system).config, values, recipe=loaded.name)
+    config: Any = from_dict(systems.get(loaded.system).config, without_code(values), recipe=loaded.name)
     return replace(loaded, config=apply_overrides(config, overrides, loaded.name))

@@ -68,11 +68,12 @@ def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[s
     path = Path(path)
     data = read_bytes(path)
     manifest = _manifest_or_none(path.with_suffix(".json"), broken_is_error=True)
-    if manifest is not None and path.name in manifest.get("files", {}):
+    if manifest is not None and path.name in manifest["files"]:
         manifest = _verify_file(path, data, manifest)
+    else:
+        manifest = None
     tensors, about = deserialise(path, data)
-    if manifest is None or path.name not in manifest.get("files", {}):
-        manifest = about
+    manifest = about if manifest is None else manifest
     if "tensors_sha256" not in about:
         raise ValueError(
             f"checkpoint {path}: is safetensors but not of fastpose; 'fastpose import' converts published files"
@@ -82,6 +83,12 @@ def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[s
             f"checkpoint {path}: the tensors differ from the sha256 in the file's header (file changed); restore it"
         )
     check_version(path, manifest)
+    changed = [key for key, value in about.items() if json.dumps(manifest.get(key)) != json.dumps(value)]
+    if changed:
+        raise ValueError(
+            f"checkpoint {path}: its manifest {path.with_suffix('.json').name} differs from the file's own header in "
+            f"{', '.join(changed[:5])} (manifest changed); restore it, or remove it: the header says the same"
+        )
     if recipe is not None and manifest.get("recipe") != recipe:
         raise ValueError(
             f"checkpoint {path}: holds weights of recipe {manifest.get('recipe')}, expected {recipe}; "
@@ -240,33 +247,33 @@ def read_bytes(path: Path) -> bytes:
 def check_version(path: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a format that only a newer fastpose knows."""
     version = manifest.get("format_version")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {path}: format_version {version!r}, expected 1 to {FORMAT_VERSION}; a newer fastpose reads it"
         )
 
 
-def check_bytes(path: Path, data: bytes, entry: Mapping[str, Any], advice: str) -> None:
-    """Raise the sentence for a file that differs from its manifest's entry (sha256, bytes)."""
+def check_bytes(path: Path, data: bytes, manifest: object, advice: str) -> None:
+    """Raise the sentence for a file that differs from its entry in a manifest (sha256, bytes)."""
+    entry = _entry(manifest, path.name)
     if _files.sha256(data) == entry.get("sha256"):
         return
-    size = entry.get("bytes", 0)
-    how = (
-        f"file truncated at {len(data):,} of {size:,} bytes"
-        if len(data) < size
-        else "file changed after it was written"
-    )
+    size = entry.get("bytes")
+    how = "file changed after it was written" if "sha256" in entry else "which holds none of this file"
+    if type(size) is int and len(data) < size:
+        how = f"file truncated at {len(data):,} of {size:,} bytes"
     raise ValueError(f"checkpoint {path}: sha256 differs from its manifest ({how}); {advice}")
 
 
 def _verify_file(path: Path, data: bytes, manifest: dict[str, Any]) -> dict[str, Any]:
-    before = manifest.get("before") or {}
-    entry = before.get("files", {}).get(path.name)
-    if entry and _files.sha256(data) == entry.get("sha256"):
-        return before  # a kill came after the manifest and before the file: the file is still the one before
+    before = manifest.get("before")
+    if _files.sha256(data) == _entry(before, path.name).get("sha256"):
+        return dict(
+            before or {}
+        )  # a kill came after the manifest and before the file: the file is still the one before
     others = [p.name for p in sorted(path.parent.glob("*.safetensors")) if p != path]
     advice = "restore it" + (f" or pass --weights {path.parent / others[0]}" if others else "")
-    check_bytes(path, data, manifest["files"][path.name], advice)
+    check_bytes(path, data, manifest, advice)
     return manifest
 
 
@@ -276,10 +283,17 @@ def _manifest_of_file(path: Path, manifest_path: Path) -> dict[str, Any] | None:
     if newest is None or not path.is_file():
         return None
     digest = _files.sha256(path.read_bytes())
-    for manifest in (newest, newest.get("before") or {}):
-        if manifest.get("files", {}).get(path.name, {}).get("sha256") == digest:
+    for manifest in (newest, newest.get("before")):
+        if _entry(manifest, path.name).get("sha256") == digest:
             return {key: value for key, value in manifest.items() if key != "before"}
     return None
+
+
+def _entry(manifest: object, name: str) -> dict[str, Any]:
+    """Return what a manifest says of a file; empty where it is none, or says nothing."""
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    entry = files.get(name) if isinstance(files, dict) else None
+    return entry if isinstance(entry, dict) else {}
 
 
 def _manifest_or_none(path: Path, broken_is_error: bool = False) -> dict[str, Any] | None:

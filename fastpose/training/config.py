@@ -21,6 +21,8 @@ from fastpose.training.conversion import plain
 Config = TypeVar("Config")
 
 _LONGEST = 1 << 20  # bytes of a YAML file
+_CODE = ("detector",)
+"""Fields that name a function to import."""
 _RECIPE_KEYS = ("system", "description", "paper", "config")
 
 
@@ -257,6 +259,17 @@ def read_text(path: Path, source: str) -> str:
         raise ValueError(f"{source}: byte {error.start:,} is no UTF-8; save the file as UTF-8") from None
 
 
+def without_code(values: Any) -> Any:
+    """Return a configuration that a file holds without the names of code in it: they count on the command line alone.
+
+    Whoever hands over weights or a run would otherwise choose what is imported and called where they are evaluated.
+    """
+    if not isinstance(values, dict):
+        return values
+    kept = {key: without_code(value) for key, value in values.items() if key not in _CODE}
+    return kept | {key: "" for key in _CODE if key in values}
+
+
 def to_yaml(values: Any) -> str:
     """Return a configuration (dataclass or nested dict) as YAML in declared order."""
     import yaml
@@ -299,7 +312,13 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, config_class
         from fastpose.training import systems
 
         config_class = systems.get(content["system"]).config
-    config: Any = from_dict(config_class, content.get("config") or {}, recipe=label)
+    values = content.get("config") or {}
+    if _is_path(name) and without_code(values) != values:
+        raise ValueError(
+            f"recipe {label}: names code to import, which a file may not; give it on the command line: "
+            f"test.{'=..., test.'.join(_CODE)}=..."
+        )
+    config: Any = from_dict(config_class, values, recipe=label)
     config = apply_overrides(config, overrides, label)
     return Recipe(label, content["system"], str(content.get("description", "")), config, _paper(label, content))
 

@@ -395,6 +395,7 @@ class Job:
         path = self.folder.state if path.is_dir() else path
         state, manifest = resume_point.load(path)
         resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
+        snapshot.check_place(state, path)
         self._check_unfinished(state["position"])
         snapshot.put_back(self, state, path, manifest, self.described["config"])
         self.rows = state["rows"]
@@ -411,7 +412,9 @@ class Job:
 
     def _completed(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Return a manifest whose configuration also has the keys of a newer fastpose, each with its default."""
-        with suppress(ValueError, TypeError, AttributeError):  # one that is no longer understood is compared as it is
+        with suppress(
+            ValueError, TypeError, AttributeError, KeyError
+        ):  # one that is no longer understood is compared as it is
             known = from_dict(type(self.recipe.config), manifest["config"], recipe=self.recipe.name)
             return {**manifest, "config": to_dict(known)}
         return manifest

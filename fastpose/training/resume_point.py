@@ -94,7 +94,7 @@ def _verified(path: Path, manifest: dict[str, Any], advice: str) -> tuple[dict[s
     """Return (state, manifest), the tensors checked against the manifest."""
     tensor_path = path.with_suffix(".safetensors")
     data = checkpoint.read_bytes(tensor_path)
-    checkpoint.check_bytes(tensor_path, data, manifest.get("files", {}).get(tensor_path.name, {}), advice)
+    checkpoint.check_bytes(tensor_path, data, manifest, advice)
     tensors, _ = checkpoint.deserialise(tensor_path, data)
     # Clones own aligned memory; what is read in place from a file does not.
     own = {key: value.clone() for key, value in tensors.items()}

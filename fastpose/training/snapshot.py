@@ -64,10 +64,26 @@ def put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping
     """
     try:
         _put_back(job, state, source, manifest, config)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError, OverflowError) as error:
+        if str(source) in str(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(
-            f"checkpoint {source}: its state lacks or misnames something ({type(error).__name__}: {error}); restore it"
+            f"checkpoint {source}: its state lacks or misnames something ({reason}); restore it"
         ) from error
+
+
+def check_place(state: Mapping[str, Any], source: Path) -> None:
+    """Raise ``ValueError`` unless a state tells where its run stood: epoch, steps, rows of the log, the best so far."""
+    position, best = state.get("position"), state.get("best")
+    told = position if isinstance(position, dict) else {}
+    numbers = [told.get("epoch"), told.get("in_epoch"), told.get("step"), state.get("rows")]
+    known = best is None or (isinstance(best, dict) and isinstance(best.get("value"), float | int))
+    if len(told) != 3 or not known or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(
+            f"checkpoint {source}: its state does not tell where the run stood (epoch, steps, rows of the log and the "
+            "best so far); restore it"
+        )
 
 
 def _put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mapping[str, Any], config: Any) -> None:

@@ -141,11 +141,12 @@ def load_network(path: str | Path, *, recipe: str | None = None) -> tuple[System
             or weights that do not fit it.
     """
     from fastpose.training import checkpoint
-    from fastpose.training.config import from_dict
+    from fastpose.training.config import from_dict, without_code
 
     state, manifest = checkpoint.load_weights(path, recipe=recipe)
     system = _named(path, manifest)
-    config: Any = from_dict(system.config, manifest["config"], recipe=str(manifest.get("recipe", "")))
+    values = without_code(manifest["config"])
+    config: Any = from_dict(system.config, values, recipe=str(manifest.get("recipe", "")))
     config = _with_measured(path, config, manifest)
     network = system.network(config)
     checkpoint.load_into(network, state, source=path, manifest=manifest)
@@ -171,9 +172,9 @@ def _with_measured(path: str | Path, config: Any, manifest: Mapping[str, Any]) -
 def _named(path: str | Path, about: Mapping[str, Any]) -> System:
     """Return the system that a weights file names; ``ValueError`` where it names none, or no configuration."""
     name = about.get("system")
-    if name not in _MODULES or not isinstance(about.get("config"), dict):
+    if not isinstance(name, str) or name not in _MODULES or not isinstance(about.get("config"), dict):
         raise ValueError(
             f"checkpoint {path}: names no system and configuration (system {name!r}); "
             "expected weights that fastpose train wrote"
         )
-    return get(str(name))
+    return get(name)

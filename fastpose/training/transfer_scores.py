@@ -40,7 +40,7 @@ class ScoreConfig:
         splits: of the inception score, 10 in system 001 and 1 in system 003.
         pose_weights: weights of a 2D pose network of ours, which finds joints in generated images for PCKh.
         detector: "module:function" that sees persons for the DS, see ``metrics.pose_transfer.DetectionScore``; it is
-            imported when an evaluation starts. Empty: the DS is not measured.
+            imported when an evaluation starts, and given on the command line alone. Empty: the DS is not measured.
         both_directions: judge each pair in both directions, as system 003 does.
         stored: images are compared as exact "png", or stretched to their own range and compressed, "minmax_jpeg", as
             the released code of system 003 does.

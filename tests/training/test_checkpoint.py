@@ -36,7 +36,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_saved_is_loaded(saved: Path) -> None:
+def test_promise_5_what_is_saved_is_loaded(saved: Path) -> None:
     state, manifest = checkpoint.load_weights(saved, recipe="toy/points")
     assert equal(state, network().state_dict())
     assert (manifest["step"], manifest["config"], manifest["format_version"]) == (7, {"model": {"width": 3}}, 1)
@@ -60,7 +60,7 @@ def test_shared_and_strided_tensors_are_saved(tmp_path: Path) -> None:
     assert equal(checkpoint.load_weights(tmp_path / "w.safetensors")[0], state)
 
 
-def test_a_file_that_travels_alone_is_still_verified(saved: Path) -> None:
+def test_promise_4_a_file_that_travels_alone_is_still_verified(saved: Path) -> None:
     saved.with_suffix(".json").unlink()
     assert checkpoint.load_weights(saved)[1]["recipe"] == "toy/points"
     flip(saved)
@@ -106,7 +106,7 @@ BAD: list[tuple[Callable[[Path], Any], str, str]] = [
 
 @pytest.mark.parametrize("with_manifest", [True, False])
 @pytest.mark.parametrize("case", range(len(BAD)))
-def test_a_malformed_file_is_one_sentence_with_its_name(saved: Path, case: int, with_manifest: bool) -> None:
+def test_promise_4_a_malformed_file_is_one_sentence_with_its_name(saved: Path, case: int, with_manifest: bool) -> None:
     spoil, sentence, sentence_alone = BAD[case]
     spoil(saved)
     if not with_manifest:
@@ -117,7 +117,7 @@ def test_a_malformed_file_is_one_sentence_with_its_name(saved: Path, case: int, 
     assert "\n" not in str(caught.value)
 
 
-def test_the_sentence_offers_the_other_weights(saved: Path) -> None:
+def test_promise_4_the_sentence_offers_the_other_weights(saved: Path) -> None:
     checkpoint.save_weights(saved.with_name("last.safetensors"), network(), ABOUT)
     half(saved)
     with pytest.raises(ValueError, match=r"restore it or pass --weights .*last\.safetensors"):
@@ -150,7 +150,7 @@ def test_json_of_another_kind_beside_the_weights_is_no_manifest(saved: Path, oth
     assert checkpoint.load_weights(saved)[1]["step"] == 7
 
 
-def test_a_mismatch_lists_five_keys_and_the_difference(saved: Path) -> None:
+def test_promise_7_a_mismatch_lists_five_keys_and_the_difference(saved: Path) -> None:
     state, manifest = checkpoint.load_weights(saved)
     with pytest.raises(ValueError, match="does not fit the network") as caught:
         checkpoint.load_into(network(width=5), state, source=saved, manifest=manifest, config={"model": {"width": 5}})
@@ -164,7 +164,7 @@ def test_a_mismatch_lists_five_keys_and_the_difference(saved: Path) -> None:
         )
 
 
-def test_files_of_version_1_keep_loading() -> None:
+def test_promise_5_files_of_version_1_keep_loading() -> None:
     state, manifest = checkpoint.load_weights(GOLDEN / "version-1.safetensors")
     assert manifest["format_version"] == 1
     assert torch.equal(state["weight"], torch.tensor([[0.5, -1.0], [2.0, 0.25]]))
@@ -176,7 +176,7 @@ class Poison(Exception):
 
 @pytest.mark.parametrize("name", ["fsync", "replace", "open"])
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_a_failure_at_any_point_keeps_loadable_weights(
+def test_promise_1_a_failure_at_any_point_keeps_loadable_weights(
     saved: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     before = network().state_dict()
@@ -202,7 +202,7 @@ def test_a_failure_at_any_point_keeps_loadable_weights(
     assert [path for path in saved.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_kills_in_a_row_between_manifest_and_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promise_1_kills_in_a_row_between_manifest_and_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = _files.publish
     for seed in (1, 2, 3):
         with monkeypatch.context() as patch:
@@ -214,7 +214,7 @@ def test_kills_in_a_row_between_manifest_and_file(saved: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("missing", [1, 200, 1000])
-def test_a_full_disk_is_an_error_and_loses_nothing(saved: Path, missing: int) -> None:
+def test_promise_2_a_full_disk_is_an_error_and_loses_nothing(saved: Path, missing: int) -> None:
     limit = max(saved.stat().st_size, saved.with_suffix(".json").stat().st_size) - missing
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(limit, 1), hard))
@@ -228,7 +228,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(saved: Path, missing: int) ->
     assert equal(checkpoint.load_weights(saved)[0], network().state_dict())
 
 
-def test_foreign_files_are_read_without_running_code(tmp_path: Path) -> None:
+def test_promise_6_foreign_files_are_read_without_running_code(tmp_path: Path) -> None:
     torch.save({"state_dict": {"module.a": torch.ones(2)}, "epoch": 3}, tmp_path / "a.pth.tar")
     assert list(checkpoint.load_foreign(tmp_path / "a.pth.tar")) == ["module.a"]
     torch.save(nn.Linear(2, 2), tmp_path / "b.pt")

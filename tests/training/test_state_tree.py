@@ -30,7 +30,7 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and first == second
 
 
-def test_values_keep_type_order_and_every_bit() -> None:
+def test_promise_5_values_keep_type_order_and_every_bit() -> None:
     value = {
         "b": [1, 2.0, 0.1 + 0.2, None, True, "text"],
         3: (1, (2,)),
@@ -113,7 +113,7 @@ def test_a_schedule_goes_on(make: Any) -> None:
     assert rates(second, other, 4) == rates(first, schedule, 4)
 
 
-def test_what_needs_pickle_is_refused_by_name() -> None:
+def test_promise_6_what_needs_pickle_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"training state a\.0: a object cannot be saved"):
         state_tree.encode({"a": [object()]}, {})
     with pytest.raises(TypeError, match="a key of type tuple cannot be saved"):
