@@ -284,7 +284,7 @@ def _manifest_of_file(path: Path, manifest_path: Path) -> dict[str, Any] | None:
         return None
     digest = _files.sha256(path.read_bytes())
     for manifest in (newest, newest.get("before")):
-        if _entry(manifest, path.name).get("sha256") == digest:
+        if isinstance(manifest, dict) and _entry(manifest, path.name).get("sha256") == digest:
             return {key: value for key, value in manifest.items() if key != "before"}
     return None
 
