@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _numbers
+from fastpose.nn import sync_norm
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
 from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
 from fastpose.training.distributed import World
@@ -75,10 +76,8 @@ class Job:
     def _place_networks(self) -> None:
         networks = self.trainer.networks
         if self.settings.sync_batch_norm and self.place.several:
-            if self.place.device.type != "cuda":
-                raise ValueError("run.sync_batch_norm: torch synchronises batch norm on CUDA only; switch it off")
-            for name, network in networks.items():
-                networks[name] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            for network in networks.values():
+                sync_norm.synchronise(network)
         self.channels_last = self._channels_last()
         layout = torch.channels_last if self.channels_last else torch.preserve_format
         for network in networks.values():
