@@ -56,8 +56,9 @@ class Job:
         self.stop = StopRequest()  # entered by who runs the job
         if self.settings.tensorboard:
             require_tensorboard()
-        self._place_networks()
         self._load_data()
+        self._compare()
+        self._place_networks()
         self.ema = Ema(self.main, self.settings.ema) if self.settings.ema > 0 else None
         self.update = self._create_update()
         self.guard = BufferGuard(trainer.networks)
@@ -72,6 +73,10 @@ class Job:
         randomness.seed_everything(self.settings.seed, place.rank)
 
     # ---- preparation -------------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        """Refuse to train where the processes have other code, configuration or data."""
+        distributed.compare(resuming.common(self.described, self.place), self.place)
 
     def _place_networks(self) -> None:
         networks = self.trainer.networks
@@ -302,6 +307,7 @@ class Job:
                 self._evaluate_here(pausing)
             except outcome.Interrupted:
                 number = self.stop.signal
+        distributed.barrier(self.place)  # it may take longer than a collective waits
         return int(distributed.largest(float(number), self.place))
 
     def _evaluate_here(self, pausing: bool) -> None:
@@ -392,7 +398,7 @@ class Job:
             ValueError: damaged, of something else, or the run has already come to its end.
         """
         path = self.folder.state if path.is_dir() else path
-        state, manifest = resume_point.load(path)
+        state, manifest = distributed.agreed(lambda: resume_point.load(path), self.place)
         resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
         snapshot.check_place(state, path)
         self._check_unfinished(state["position"])

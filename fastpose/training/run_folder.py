@@ -8,6 +8,7 @@ state/             the full resume point             timing.jsonl               
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -141,6 +142,18 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     if device.startswith("cuda") and torch.cuda.is_available():
         content["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return content
+
+
+def code() -> dict[str, str]:
+    """Return what the processes of a job must have in common: torch's version, and the sha256 of this package."""
+    import torch
+
+    package = Path(__file__).resolve().parents[1]
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return {"torch": torch.__version__, "fastpose": digest.hexdigest()[:16]}
 
 
 def _versions(names: Iterable[str]) -> Iterable[tuple[str, str | None]]:
