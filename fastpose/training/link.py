@@ -47,7 +47,8 @@ class _Line:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection, self.rank = connection, -1
         self.heard = time.monotonic()
-        self.ended = False  # it said so itself
+        self.ended = False
+        self.reason = ""  # that it gave for its end
         self._rest, self._sending = b"", threading.Lock()
 
     def send(self, message: Message) -> None:
@@ -129,15 +130,16 @@ class Link:
         key = str(self._turn)
         # The leader knows who is missing, so it speaks first.
         limit = seconds and seconds + (GRACE if self.rank else 0)
-        with self.within(limit, lambda: f"{self._named(self._absent(key))} not there within {seconds:g} s"):
+        with self.within(limit, lambda: f"{self._named(self._absent(key))} not there within {seconds:.0f} s"):
             self._say(key, self.rank, text)
             with self._changed:
                 while key not in self._open and not self.verdict:
                     self._changed.wait(1.0)
                 texts = self._open.pop(key, None)
-        if texts is None:
-            raise self.lost()
-        return texts
+        lost = self.lost() if texts is None else None
+        if lost is not None:
+            raise lost
+        return texts or []
 
     @contextmanager
     def within(self, seconds: float | None, sentence: Callable[[], str]) -> Iterator[None]:
@@ -148,25 +150,26 @@ class Link:
         finally:
             self._limit = None
 
-    def lost(self, seconds: float = 0.0) -> Exception:
-        """Return the error that says who has ended, waiting so long for it to be known.
+    def lost(self, seconds: float = 0.0) -> BaseException | None:
+        """Return the error that says who has ended, waiting so long for it to be known; None where all live.
 
         On every machine one process speaks; for the others it is a ``SystemExit``.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.verdict, seconds)
         if not self.verdict:
-            return LostProcess("the connection to the other processes broke, though all of them are there")
-        return LostProcess(self.verdict) if self._speaks() else SystemExit(EXIT_CODE)  # type: ignore[return-value]
+            return None
+        return LostProcess(self.verdict) if self._speaks() else SystemExit(EXIT_CODE)
 
     def fail(self, sentence: str) -> bool:
         """Tell the others why this process ends; return whether the leader says the same on this machine."""
         self._tell({"end": sentence})
-        if self.rank:
+        leader = self._lines.get(0)
+        if leader is not None:
             with self._changed:
-                self._changed.wait_for(lambda: self.verdict, BEAT)
+                self._changed.wait_for(lambda: leader.ended, GRACE)
         self._part(GRACE)
-        return self._said == self.host and self.verdict.endswith(f": {sentence}")
+        return leader is not None and leader.reason == sentence and self.hosts.get(0) == self.host
 
     def leave(self) -> None:
         """Say that this process has done its work; the leader goes last."""
@@ -177,7 +180,9 @@ class Link:
         self.finished.set()
         if self.rank == 0:
             with self._changed:
-                self._changed.wait_for(lambda: all(line.ended for line in self._lines.values()), seconds)
+                self._changed.wait_for(
+                    lambda: all(line.ended or line.rank in self.dead for line in self._lines.values()), seconds
+                )
         self._closed = True
         self._thread.join()
         for key in list(self._selector.get_map().values()):
@@ -227,9 +232,9 @@ class Link:
             self._take(line, message)
         if messages is None:
             self._selector.unregister(line.connection)
-            known = self._lines.get(line.rank) is line
             line.connection.close()
-            if known and not line.ended and not self.finished.is_set():
+            known, spoke, line.ended = self._lines.get(line.rank) is line, line.ended, True
+            if known and not spoke and not self.finished.is_set():
                 self._end(f"{self._named([line.rank])} has ended without a word (killed, or out of memory)", line.rank)
 
     def _add(self, line: _Line) -> None:
@@ -244,7 +249,7 @@ class Link:
         elif "verdict" in message:
             self._end(message["verdict"], *message["dead"], said=message["said"])
         elif "end" in message:
-            line.ended = True
+            line.ended, line.reason = True, message["end"]
             if message["end"]:
                 host = self.hosts.get(line.rank, "")
                 self._end(f"{self._named([line.rank])} has ended: {message['end']}", line.rank, said=host)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from fastpose.training.link import EXIT_CODE, SILENCE, Link, LostProcess
+from fastpose.training.link import BEAT, EXIT_CODE, GRACE, SILENCE, Link, LostProcess
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _meetings = count()  # a process that joins twice must not find what it left behind
@@ -52,14 +52,20 @@ def met(seconds: float) -> Iterator[tuple[Link, Any]]:
 
 def _parting(link: Link, error: BaseException) -> BaseException:
     """Return what to raise for an error: that another process is gone, where this is why; else tell the others."""
-    if isinstance(error, SystemExit) or _of_a_collective(error):
-        error = error if isinstance(error, SystemExit) else link.lost(10.0)
-        link.leave()
-    elif isinstance(error, LostProcess):
+    if _of_a_collective(error):
+        error = link.lost(BEAT if "imed out" in str(error) else GRACE) or LostProcess(
+            f"{_SILENT} ({str(error).splitlines()[0]})"
+        )
+    if link.verdict and isinstance(error, LostProcess | SystemExit):
         link.leave()
     elif link.fail(str(error) or type(error).__name__) and isinstance(error, Exception):
         return SystemExit(EXIT_CODE)  # said once
     return error
+
+
+_SILENT = (
+    "the processes live, but one has not answered in a collective; it hangs, or took longer than run.timeout_minutes"
+)
 
 
 def _of_a_collective(error: BaseException) -> bool:
