@@ -42,9 +42,25 @@ class Rank:
         os.kill(self.process.pid, number)
 
     @property
+    def written(self) -> list[str]:
+        """What it changed in the folder that ``job`` was told of."""
+        return [line.removeprefix(_REPORT) for line in self.said.splitlines() if line.startswith(_REPORT)]
+
+    @property
     def said(self) -> str:
         """All that it printed."""
         return self.log.read_text(errors="replace") if self.log.is_file() else ""
+
+
+_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+_REPORT = "changed "
+
+
+def _report(event: str, given: tuple[Any, ...], folder: str) -> None:
+    """Print what changes a file or folder below ``folder``; an audit hook."""
+    opened = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if (opened or event in _CHANGES) and folder in str(given[0]):
+        os.write(1, f"{_REPORT}{given[0]}\n".encode())
 
 
 def free_port() -> int:
@@ -60,7 +76,12 @@ def address(rank: int, size: int = 2, port: int = 0) -> dict[str, str]:
 
 @contextmanager
 def job(
-    logs: Path, program: str, words: Sequence[str], size: int = 2, environments: Sequence[dict[str, str]] | None = None
+    logs: Path,
+    program: str,
+    words: Sequence[str],
+    size: int = 2,
+    environments: Sequence[dict[str, str]] | None = None,
+    reported: Path | None = None,
 ) -> Iterator[list[Rank]]:
     """Start the processes of a job; whatever is left of them goes with the test.
 
@@ -69,6 +90,7 @@ def job(
         program: "module:function", which is given the words and returns an exit code.
         words: the same for all.
         environments: of each; as ``address`` where not given.
+        reported: folder of which they report what they change in it, see ``Rank.written``.
     """
     logs.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -77,7 +99,7 @@ def job(
     _SERVER.set_forkserver_preload(["ranks", "faulty_system", "fastpose.cli.train", "fastpose.training.systems"])
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # the server imports from there
         for rank, environment in zip(ranks, environments, strict=True):
-            words_and_more = (program, list(words), environment, str(rank.log))
+            words_and_more = (program, list(words), environment, str(rank.log), reported and str(reported))
             rank.process = _SERVER.Process(target=_run, args=words_and_more)
             rank.process.start()
     try:
@@ -114,13 +136,15 @@ def alive(group: int) -> bool:
     return False
 
 
-def _run(program: str, words: list[str], environment: dict[str, str], log: str) -> None:
+def _run(program: str, words: list[str], environment: dict[str, str], log: str, reported: str | None) -> None:
     os.setpgid(0, 0)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
     multiprocessing.set_start_method("fork", force=True)
     os.environ.update(environment)
+    if reported is not None:
+        sys.addaudithook(lambda event, given: _report(event, given, reported))
     module, _, function = program.partition(":")
     import torch
 

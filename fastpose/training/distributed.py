@@ -227,6 +227,30 @@ def mean_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, place: Worl
     return total[0]
 
 
+def drawn(draw: Callable[[int], Tensor], count: int, place: World) -> Tensor:
+    """Return this process's rows (count, ...) of what ``draw`` draws for as many samples of every process.
+
+    The random streams of the processes are one, so that all draw what a single process with all samples would.
+    """
+    return own_rows(draw(count * place.size), place)
+
+
+def own_rows(rows: Tensor, place: World) -> Tensor:
+    """Return this process's part of rows (W * N, ...) that lie behind each other by rank, (N, ...)."""
+    count = len(rows) // place.size
+    return rows[place.rank * count : (place.rank + 1) * count]
+
+
+@torch.no_grad()
+def all_rows(rows: Tensor, place: World) -> Tensor:
+    """Return the rows (N, ...) of every process behind each other by rank, (W * N, ...), without gradient."""
+    if not place.several:
+        return rows
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(place.size)]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 @torch.no_grad()
 def mean(values: Tensor, place: World) -> Tensor:
     """Return the mean of ``values`` over all processes."""

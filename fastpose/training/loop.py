@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _numbers
-from fastpose.nn import sync_norm
+from fastpose.nn import split_dropout, sync_norm
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
 from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
 from fastpose.training.distributed import World
@@ -69,8 +69,8 @@ class Job:
         self.evaluated = False  # by this launch; known to every process, unlike the results
         self.environment: dict[str, Any] = {}
         self.explained: set[str] = set()  # protocols whose sentence is on the screen
-        # Streams of their own per process from here on; the networks were made alike on all.
-        randomness.seed_everything(self.settings.seed, place.rank)
+        # One stream on all processes: what is drawn for a batch is drawn for the batches of all (distributed.drawn).
+        randomness.seed_everything(self.settings.seed)
 
     # ---- preparation -------------------------------------------------------------------------------------------
 
@@ -80,8 +80,9 @@ class Job:
 
     def _place_networks(self) -> None:
         networks = self.trainer.networks
-        if self.settings.sync_batch_norm and self.place.several:
-            for network in networks.values():
+        for network in networks.values() if self.place.several else ():
+            split_dropout.split(network)
+            if self.settings.sync_batch_norm:
                 sync_norm.synchronise(network)
         self.channels_last = self._channels_last()
         layout = torch.channels_last if self.channels_last else torch.preserve_format
@@ -152,6 +153,7 @@ class Job:
         self.logbook = Logbook(self.folder.path, tensorboard=self.settings.tensorboard and self.place.leader)
         if not self.place.leader:
             return
+        self.folder.complete()
         self.folder.write_config(self.recipe)
         chosen = {"world_size": self.place.size, "channels_last": self.channels_last}
         self.environment = self.folder.write_environment(str(self.place.device), chosen)

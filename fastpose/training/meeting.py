@@ -132,8 +132,18 @@ def _connect(rank: int, size: int, address: tuple[str, int], until: float) -> tu
 _FIREWALL = "open all ports between the machines of a job"
 
 
+_stores: dict[tuple[str, int], Any] = {}
+"""For the life of the process: one that joins again must not meet at a store that is about to close."""
+
+
 def _store(address: tuple[str, int], serve: bool, until: float) -> Any:
     """Return torch's store at an address, once there is one."""
+    if address not in _stores:
+        _stores[address] = _new_store(address, serve, until)
+    return _stores[address]
+
+
+def _new_store(address: tuple[str, int], serve: bool, until: float) -> Any:
     from torch.distributed import DistNetworkError, TCPStore
 
     if not serve:
@@ -163,11 +173,16 @@ def _wait_for_server(address: tuple[str, int], until: float) -> None:
 
 
 def _wait_for(key: str, store: Any, until: float) -> str:
-    while not store.check([key]):
-        if time.monotonic() > until:
-            raise LostProcess(f"process 0: not there in time; {_OTHERS}")
-        time.sleep(0.05)
-    return store.get(key).decode()
+    from torch.distributed import DistError
+
+    try:
+        while not store.check([key]):
+            if time.monotonic() > until:
+                raise LostProcess(f"process 0: not there in time; {_OTHERS}")
+            time.sleep(0.05)
+        return store.get(key).decode()
+    except DistError:
+        raise LostProcess("process 0: has ended before all had come") from None
 
 
 def _named(address: tuple[str, int]) -> str:

@@ -49,8 +49,7 @@ class RunFolder:
         except OSError as error:
             raise OSError(f"run folder {parent}: could not be made ({error.strerror}); choose another --out") from error
         run = cls(path)
-        for folder in (run.weights, run.state, run.samples):
-            folder.mkdir()
+        run.complete()
         return run
 
     @classmethod
@@ -68,10 +67,12 @@ class RunFolder:
         found = next((path for path in around if (path / "config.yaml").is_file()), None)
         if found is None:
             raise FileNotFoundError(f"run {folder}: holds no config.yaml; expected a folder made by fastpose train")
-        run = cls(found)
-        for inner in (run.weights, run.state, run.samples):
+        return cls(found)
+
+    def complete(self) -> None:
+        """Make the folders inside that are not there."""
+        for inner in (self.weights, self.state, self.samples):
             inner.mkdir(exist_ok=True)
-        return run
 
     @property
     def weights(self) -> Path:
