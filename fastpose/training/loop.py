@@ -400,6 +400,8 @@ class Job:
             ValueError: damaged, of something else, or the run has already come to its end.
         """
         path = self.folder.state if path.is_dir() else path
+        if self.place.leader:
+            self.folder.complete()
         state, manifest = distributed.agreed(lambda: resume_point.load(path), self.place)
         resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
         snapshot.check_place(state, path)
