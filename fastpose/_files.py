@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 _CHUNK = 1 << 22
+_LEFT = re.compile(r"\..{1,20}-[0-9a-f]{8}\.\d+\.tmp", re.DOTALL)  # a name that ``_beside`` gives
 
 
 def publish(path: Path, content: bytes | str) -> None:
@@ -66,6 +68,14 @@ def remove_leftovers(path: Path) -> None:
     """Remove what processes have left that were killed while they wrote ``path``; none may be writing it now."""
     for found in path.parent.iterdir():
         if found.name.startswith(f"{_hidden(path)}.") and found.name.endswith(".tmp"):
+            with suppress(OSError):
+                found.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes have left in ``folder`` that were killed while they wrote; none may be writing now."""
+    for found in folder.glob(".*.tmp"):
+        if _LEFT.fullmatch(found.name):
             with suppress(OSError):
                 found.unlink()
 

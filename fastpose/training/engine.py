@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fastpose import _files
 from fastpose.training import checkpoint, distributed, randomness, run_lock, signals
 from fastpose.training.config import Recipe, RunConfig, to_dict
 from fastpose.training.distributed import World
@@ -177,16 +178,21 @@ def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
 
 
 def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:
-    distributed.compare({"resume": resume is not None}, job.place)
     with ExitStack() as lock:
-        distributed.agreed(lambda: lock.enter_context(run_lock.held(job.folder.path)), job.place)
+        distributed.agreed(lambda: _claim(job.folder, lock), job.place)
         if resume is not None:
             job.resume(Path(resume).expanduser(), allow_changes)
         ending = job.run(progress)
     place, position = job.place, job.position
-    distributed.barrier(place)  # the leader's pictures may take longer than a collective waits
     results, best = distributed.share((job.results, job.best.record), place)
     return FitResult(job.folder.path, results, best, position.step, position.epoch, ending.reason, ending.code)
+
+
+def _claim(folder: RunFolder, lock: ExitStack) -> None:
+    """Keep others out of a run folder, and clear away what was left there by a process that was killed."""
+    lock.enter_context(run_lock.held(folder.path))
+    for inside in (folder.path, folder.weights, folder.state, folder.samples):
+        _files.sweep(inside)
 
 
 def _default_loader() -> Callable[..., Any]:

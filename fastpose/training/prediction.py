@@ -70,8 +70,7 @@ def predict(
             what of ``test`` counts for photographs.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then, but for
-            the photographs before one whose inside alone is damaged.
+        ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then.
     """
     from fastpose.data.images import read_image, verify_image
 

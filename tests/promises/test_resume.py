@@ -180,7 +180,7 @@ def test_promise_8_a_resumed_run_is_the_uninterrupted_one(case: Case, tmp_path: 
     check(case, tmp_path)
 
 
-EACH = 4
+EACH = 2
 MANY = [case for system in runs.SYSTEMS for case in cases(system, EACH)]
 
 

@@ -61,19 +61,6 @@ def test_a_run_leaves_scores_losses_and_pictures(whole: Any) -> None:
     assert {path.stem for path in (whole.folder / "samples").glob("*.png")} >= {"captions", "nearest_distances"}
 
 
-@pytest.mark.parametrize(("stop", "workers"), [(1, 1), (3, 0)])
-def test_a_stop_between_two_turns_of_the_generator_leaves_no_trace(
-    stop: int, workers: int, whole: Any, tmp_path: Path
-) -> None:
-    first = run(tmp_path, *LONG, f"run.max_steps={stop}", f"run.workers={workers}")
-    assert first.step == stop
-    again = run(tmp_path, *LONG, "run.max_steps=5", resume=first.folder)
-    state = resume_point.load(again.folder / "state")[0]
-    assert state["trainer"]["critic_updates"] == 5
-    assert state_hash(again.folder) == state_hash(whole.folder)
-    assert (again.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
-
-
 def test_weights_say_which_encoder_they_know(whole: Any, tmp_path: Path) -> None:
     weights = whole.folder / "weights/last.safetensors"
     encoder = text.create("sample")

@@ -286,7 +286,7 @@ def test_the_callers_random_state_can_be_kept() -> None:
     assert torch.equal(torch.rand(2), first)
 
 
-def test_memory_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promise_27_the_loop_itself_holds_no_more_and_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, resident = toy_system.ToyTrainer.step, {}
 
     def measured(self: Any, batch: Any, update: Any) -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,14 +181,6 @@ def test_a_small_recipe_says_that_its_settings_are_not_published(name: str) -> N
 
 # ---- tiny runs -------------------------------------------------------------------------------------------------
 
-LONG = ("run.epochs=4", "run.max_steps=0", "run.ema=0.9", "run.evaluate_every=4", "schedule=cosine")
-VARIANTS = {
-    "bce": (),
-    "wgan": ("loss.gan=wgan-gp", "discriminator.norm=none", "loss.critic_steps=2"),
-    "fix-2d": ("stage.fix_2d=yes", "loss.fakes=wild"),
-    "pose": ("stage=pose", "loss.bones_weight=0.01"),
-}
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> training.FitResult:
@@ -236,18 +231,6 @@ def test_weights_are_those_of_a_system_with_an_estimator(run: training.FitResult
 
 
 @pytest.mark.usefixtures("plain")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_resume_is_bit_exact(variant: str, tmp_path: Path) -> None:
-    options = [*LONG, *VARIANTS[variant]]
-    whole = training.train("pose3d/tiny", options, out=tmp_path / "whole", progress=False)
-    part = training.train("pose3d/tiny", [*options, "run.max_steps=3"], out=tmp_path / "part", progress=False)
-    assert part.step == 3
-    again = training.train("pose3d/tiny", ["run.max_steps=0"], resume=part.folder, progress=False)
-    assert again.step == whole.step == 8
-    assert state_hash(again.folder) == state_hash(whole.folder)
-
-
-@pytest.mark.usefixtures("plain")
 def test_stages_hand_their_weights_on(tmp_path: Path) -> None:
     """Stage 1 to 3, and a 2D module that stays as stage 1 left it."""
     start: list[str] = []
@@ -270,3 +253,34 @@ def test_a_small_recipe_trains(name: str, tmp_path: Path) -> None:
     short = ["run.max_steps=2", "run.workers=0", "run.ema=0", "model.width=16"]
     result = training.train(f"pose3d/{name}", [*data, *short], out=tmp_path, progress=False)
     assert result.step == 2
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------
+
+
+def on_two_processes(out: Path, *arguments: str) -> Path:
+    """Train pose3d/tiny under torchrun; return its run folder."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastpose"]
+    command = [*launcher, "train", "pose3d/tiny", "--out", str(out), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (run,) = (out / "pose3d" / "tiny").iterdir()
+    return run
+
+
+@pytest.mark.slow
+def test_resume_on_two_processes_is_bit_exact(tmp_path: Path) -> None:
+    """Each process draws the points of its penalty by itself, and goes on where its draws stopped."""
+    long = [
+        "run.epochs=4",
+        "run.evaluate_every=0",
+        "run.device=cpu",
+        "loss.gan=wgan-gp",
+        "discriminator.norm=none",
+        "loss.critic_steps=2",
+    ]
+    whole = on_two_processes(tmp_path / "whole", *long, "run.max_steps=7")
+    part = on_two_processes(tmp_path / "part", *long, "run.max_steps=4")
+    on_two_processes(tmp_path / "part", "--resume", str(part), "run.max_steps=7")
+    assert state_hash(part) == state_hash(whole)

@@ -180,7 +180,7 @@ def test_promise_11_a_signal_during_an_evaluation_breaks_it_off(
     assert (run / "report.html").is_file()
 
 
-def test_a_second_ctrl_c_ends_at_once_but_an_echo_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promise_11_a_second_ctrl_c_ends_at_once_but_an_echo_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with signals.StopRequest() as stop:
@@ -192,7 +192,7 @@ def test_a_second_ctrl_c_ends_at_once_but_an_echo_does_not(monkeypatch: pytest.M
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_process_that_gets_sigterm(tmp_path: Path) -> None:
+def test_promise_11_a_process_that_gets_sigterm(tmp_path: Path) -> None:
     script = str(Path(toy_system.__file__))
     overrides = ["run.epochs=1000", "pause=0.01", "run.workers=1", "run.print_seconds=0.05"]
     command = [sys.executable, script, str(tmp_path), *overrides]

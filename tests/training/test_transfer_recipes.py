@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -286,9 +289,6 @@ def test_weights_are_those_of_a_system_that_transfers(name: str, runs: dict[str,
     assert system.transfer(network, config).network is network
 
 
-LONG = ("run.epochs=4", "run.max_steps=0", "run.ema=0.9", "run.evaluate_every=4", "schedule=linear")
-
-
 @pytest.fixture(scope="module")
 def plain() -> Iterator[None]:
     """Runs without pictures and report, which take most of their time."""
@@ -296,22 +296,6 @@ def plain() -> Iterator[None]:
         patch.setattr(outcome, "write_pictures", lambda *_: [])
         patch.setattr(outcome, "write_report", lambda *_: None)
         yield
-
-
-@pytest.fixture(scope="module")
-def whole(plain: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the state after four epochs of two steps without a pause."""
-    out = tmp_path_factory.mktemp("whole")
-    return {name: state_hash(training.train(name, LONG, out=out, progress=False).folder) for name in TINY}
-
-
-@pytest.mark.parametrize(("name", "stop"), [("pona/tiny", 5), ("multiscale/tiny", 5)])
-def test_resume_is_bit_exact(name: str, stop: int, whole: dict[str, str], tmp_path: Path) -> None:
-    part = training.train(name, [*LONG, f"run.max_steps={stop}"], out=tmp_path, progress=False)
-    assert part.step == stop
-    again = training.train(name, ["run.max_steps=0"], resume=part.folder, progress=False)
-    assert again.step == 8
-    assert state_hash(again.folder) == whole[name]
 
 
 def test_the_pools_are_in_the_resume_point(runs: dict[str, training.FitResult]) -> None:
@@ -360,6 +344,34 @@ def test_both_backends_train_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     for slow_step, fast_step in zip(reference, fast, strict=True):
         assert fast_step == pytest.approx(slow_step, rel=1e-6, abs=1e-9)
     assert losses_of_pona("auto", monkeypatch)[0] == fast
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------
+
+
+def on_two_processes(out: Path, *arguments: str) -> Path:
+    """Train pona/tiny under torchrun; return its run folder."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastpose"]
+    command = [*launcher, "train", "pona/tiny", "--out", str(out), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (run,) = (out / "pona" / "tiny").iterdir()
+    return run
+
+
+@pytest.mark.slow
+def test_resume_on_two_processes_is_bit_exact(tmp_path: Path) -> None:
+    """Each process has pools of its own, which come back to it."""
+    long = ["run.epochs=10", "run.batch_size=1", "run.evaluate_every=10", "run.device=cpu", "loss.pool=2"]
+    whole = on_two_processes(tmp_path / "whole", *long, "run.max_steps=12")
+    part = on_two_processes(tmp_path / "part", *long, "run.max_steps=7")
+    on_two_processes(tmp_path / "part", "--resume", str(part), "run.max_steps=12")
+    assert state_hash(part) == state_hash(whole)
+    state, _ = resume_point.load(whole / "state")
+    leaders, others = state["trainer"]["pose"], state["processes"][1]["trainer"]["pose"]
+    assert leaders["queries"] == others["queries"] == 12
+    assert not torch.equal(torch.stack(leaders["images"]), torch.stack(others["images"]))
 
 
 # ---- on real photographs ---------------------------------------------------------------------------------------
