@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastpose import _files
+from fastpose import _files, _torch_files
 from fastpose.training.config import differences
 
 FORMAT_VERSION = 1
@@ -169,7 +169,7 @@ def load_foreign(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return deserialise(path, data)[0]
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _torch_files.load(path)
     except Exception as error:
         raise ValueError(
             f"checkpoint {path}: is no PyTorch file of tensors alone ({type(error).__name__}); "

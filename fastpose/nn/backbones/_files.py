@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from fastpose import _torch_files
 
 _LISTED = 5
 
@@ -39,7 +40,7 @@ def read(name: str, path: str | Path) -> dict[str, Tensor]:
 
 def _parsed(file: Path) -> Any:
     if file.suffix != ".safetensors":
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return _torch_files.load(file)
     from safetensors.torch import load_file
 
     return load_file(file)
