@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 from torch import Tensor
 
 from fastpose import training
-from fastpose.training import checkpoint, engine, outcome, resume_point, state_tree
+from fastpose.training import checkpoint, engine, loop, outcome, resume_point, state_tree
 
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "sagan": ("run.batch_size=16", "data.image_size=32", "schedule.name=cosine"),
@@ -50,6 +51,48 @@ def without_pictures() -> Iterator[None]:
     """Leave out the pictures and the report, which take longer than all else of a small run."""
     with mock.patch.object(outcome, "write_pictures", return_value=[]), mock.patch.object(outcome, "write_report"):
         yield
+
+
+def _widened(network: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.double() if torch.is_tensor(value) else value for value in inputs)
+
+
+@contextmanager
+def plain_descent(rate: float = 0.01) -> Iterator[None]:
+    """Let networks compute in float64 and every optimizer take plain steps.
+
+    Rounding grows from step to step, in float32 beyond any bound, and Adam makes a long step of it at once.
+    """
+    prepare = loop.Job.__init__
+
+    def prepared(job: Any, trainer: Any, *others: Any) -> None:
+        for network in trainer.networks.values():
+            for module in network.double().modules():
+                module.register_forward_pre_hook(_widened)
+        for name, optimizer in trainer.optimizers.items():
+            trainer.optimizers[name] = torch.optim.SGD(optimizer.param_groups[0]["params"], rate)
+        prepare(job, trainer, *others)
+
+    with mock.patch.object(loop.Job, "__init__", prepared):
+        yield
+
+
+AGREEING = ("run.sync_batch_norm=yes", "run.log_every=1")
+"""What makes several processes one, beside their batch."""
+
+
+def main_agreeing(words: Sequence[str]) -> int:
+    """Be a process of a job: SYSTEM, OUT, STEPS, BEFORE, AFTER, key=value ...; return its exit code.
+
+    It trains with plain descent to STEPS in OUT/plain; to AFTER in OUT/whole; to BEFORE, and on to AFTER, in OUT/part.
+    """
+    system, out, steps, before, after, *more = words
+    with plain_descent():
+        train(system, Path(out) / "plain", *more, *AGREEING, f"run.max_steps={steps}")
+    train(system, Path(out) / "whole", *more, f"run.max_steps={after}")
+    paused = train(system, Path(out) / "part", *more, f"run.max_steps={before}")
+    train(system, Path(out) / "part", f"run.max_steps={after}", resume=paused.folder)
+    return 0
 
 
 def command(system: str, out: Path, *more: str) -> list[str]:

@@ -60,7 +60,7 @@ class FusedConvolution(nn.Module):
             return False
         elif type(layer) is InstanceNorm:
             self.normalised, self.bias = True, None  # its mean takes a bias away
-        elif type(layer) is nn.BatchNorm2d and layer.running_mean is not None:
+        elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
             self._fold(layer)
         else:
             return False

@@ -12,10 +12,19 @@ from torch import Tensor, nn
 from fastpose import losses, models
 from fastpose.metrics.report import Result
 from fastpose.models.looking import evaluating
-from fastpose.training import caption_data, caption_scores, caption_start, caption_text, optimizers, transfer_training
+from fastpose.training import (
+    caption_data,
+    caption_scores,
+    caption_start,
+    caption_text,
+    distributed,
+    optimizers,
+    transfer_training,
+)
 from fastpose.training.caption_config import PENALISED, CaptionConfig
 from fastpose.training.caption_scores import CaptionScorer, Evaluation
 from fastpose.training.caption_text import Tables
+from fastpose.training.distributed import World
 from fastpose.training.systems import System
 
 if TYPE_CHECKING:
@@ -136,19 +145,19 @@ class CaptionTrainer:
         settings, critic = self.config.loss, update.network("discriminator")
         with update.autocast():
             with torch.no_grad():  # the generator is in training mode all the same
-                noise = self._noise(real)
+                noise = self._noise(real, update.place)
                 fake = _run(update.network("generator"), noise, texts and texts.own).to(real.dtype)
             terms = critic_terms(critic, real, fake, texts, self.config)
         loss = terms["critic"]
         if settings.algorithm in PENALISED:
-            terms["penalty"] = self._penalty(critic, real, fake, texts)
+            terms["penalty"] = self._penalty(critic, real, fake, texts, update.place)
             loss = loss + settings.penalty * terms["penalty"]
         changed = update("discriminator", loss, terms=terms)
         if changed and settings.algorithm == "wgan":
             _clip(critic.parameters(), settings.clip)
         return terms
 
-    def _penalty(self, critic: nn.Module, real: Tensor, fake: Tensor, texts: Texts | None) -> Tensor:
+    def _penalty(self, critic: nn.Module, real: Tensor, fake: Tensor, texts: Texts | None, place: World) -> Tensor:
         """Return the gradient penalty between true and made poses, both at the matching caption (eq. 4 and 9)."""
         shared = () if texts is None else (texts.own,)
         settings = self.config.loss
@@ -158,6 +167,7 @@ class CaptionTrainer:
             (fake, *shared),
             form=PENALISED[settings.algorithm],
             separate=settings.penalty_norm == "separate",
+            share=distributed.drawn(lambda count: torch.rand(count, device=real.device), len(real), place),
         )
 
     def _generator_step(self, real: Tensor, texts: Texts | None, update: Update) -> Tensor:
@@ -166,16 +176,19 @@ class CaptionTrainer:
         with update.autocast():
             loss = torch.stack(
                 [
-                    _score(_run(critic, _run(generator, self._noise(real), text), text), True, self.config)
+                    _score(
+                        _run(critic, _run(generator, self._noise(real, update.place), text), text), True, self.config
+                    )
                     for text in ((None,) if texts is None else (texts.generator, texts.interpolated))
                 ]
             ).sum()
         update("generator", loss, terms={"generator": loss})
         return loss
 
-    def _noise(self, real: Tensor) -> Tensor:
-        """Return noise (B, Z) for as many poses, another on each process."""
-        return torch.randn(len(real), self.config.model.noise, device=real.device, dtype=real.dtype)
+    def _noise(self, real: Tensor, place: World) -> Tensor:
+        """Return noise (B, Z) for as many poses."""
+        size, device, dtype = self.config.model.noise, real.device, real.dtype
+        return distributed.drawn(lambda count: torch.randn(count, size, device=device, dtype=dtype), len(real), place)
 
     def _texts(self, batch: dict[str, Tensor], real: Tensor) -> Texts | None:
         """Return the vectors of a training batch's captions, None without captions."""

@@ -53,7 +53,7 @@ class RunConfig:
     deterministic: bool = False
     max_steps: int = 0
     max_minutes: float = 0.0  # of this launch
-    sync_batch_norm: bool = False  # CUDA only
+    sync_batch_norm: bool = False  # statistics over the batches of all processes
     timeout_minutes: float = 30.0  # a collective that waits longer ends the job
     tensorboard: bool = False
     start: str = ""  # weights that the main network begins with, of any recipe whose network it fits; not on a resume

@@ -1,4 +1,4 @@
-"""Processes under ``torchrun``: who am I, what do we agree on, the sum of the gradients.
+"""Processes of one job: who am I, what do we agree on, the sum of the gradients.
 
 Networks are not wrapped in ``DistributedDataParallel``. Its reducer fires inside each backward and expects one forward
 per backward; an adversarial step runs a network two or three times, sends one network's loss through another and
@@ -10,16 +10,29 @@ number of forwards, for unused parameters and for penalties, at the price of not
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fastpose.training import meeting
+from fastpose.training.config import differences
+from fastpose.training.link import Link
+
+JOIN_SECONDS = 300.0
+"""How long the processes of a job wait for each other at most."""
+
+UNREACHABLE = (
+    "the processes found each other, but could not connect all with all; name the network between the machines "
+    "(GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME) and open it for these processes"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    link: Link | None = field(default=None, compare=False)
 
     @property
     def leader(self) -> bool:
@@ -43,37 +57,57 @@ class World:
 
 @contextmanager
 def world(device: str = "auto", timeout_minutes: float = 30.0) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started (or be alone) and leave them at the end.
+    """Join the processes that ``torchrun`` or a scheduler started (or be alone) and leave them at the end.
 
     gloo on the CPU, NCCL on CUDA; ``LOCAL_RANK`` chooses the GPU. A group that the caller has already initialised is
     used and left alone.
 
+    Args:
+        device: see ``choose_device``.
+        timeout_minutes: a collective that waits longer ends the job; for each other the processes wait so long too, but
+            at most five minutes.
+
     Raises:
-        ValueError: unknown or absent device.
+        ValueError: unknown or absent device, or a variable of the environment that is none.
+        LostProcess: another process has not come, has ended or does not answer; the sentence names it. Of several
+            processes on a machine one raises it, the others raise ``SystemExit``.
     """
     import torch.distributed as dist
 
     chosen = choose_device(device)
-    ours = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if ours:
-        # Its functions take the group of the moment of their import as a default and would keep it alive for ever: a
-        # group whose threads still run when the interpreter ends can abort the process after all work is done.
-        importlib.import_module("torch.distributed.nn.functional")
-
-        cuda = chosen.type == "cuda"
-        wait = timedelta(minutes=timeout_minutes)
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=wait, device_id=chosen if cuda else None)
-    try:
+    if not dist.is_available() or dist.is_initialized() or meeting.size_of_job() == 1:
         joined = dist.is_available() and dist.is_initialized()
-        place = World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, chosen)
-        yield place
-        if ours:
+        yield World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, chosen)
+        return
+    with meeting.met(min(60 * timeout_minutes, JOIN_SECONDS)) as (link, store):
+        with link.within(JOIN_SECONDS, lambda: UNREACHABLE):
+            _initialise(chosen, link, store, timedelta(minutes=timeout_minutes))
+        place = World(link.rank, link.size, chosen, link)
+        try:
+            yield place
+            barrier(place)
             _settle(place)
-    finally:
-        if ours:
+        finally:
             dist.destroy_process_group()
+
+
+def _initialise(device: torch.device, link: Link, store: Any, wait: timedelta) -> None:
+    import torch.distributed as dist
+
+    # Its functions take the group of the moment of their import as a default and would keep it alive for ever: a
+    # group whose threads still run when the interpreter ends can abort the process after all work is done.
+    importlib.import_module("torch.distributed.nn.functional")
+    cuda = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        store=store,
+        rank=link.rank,
+        world_size=link.size,
+        timeout=wait,
+        device_id=device if cuda else None,
+    )
 
 
 def _settle(place: World) -> None:
@@ -137,9 +171,24 @@ def largest(value: float, place: World) -> float:
 
 
 def barrier(place: World) -> None:
-    """Wait for every process."""
-    if place.several:
+    """Wait for every process, however long it takes: no collective's timeout counts while all of them live."""
+    if place.link is not None:
+        place.link.gather("")
+    elif place.several:
         largest(0.0, place)
+
+
+def compare(what: Mapping[str, Any], place: World) -> None:
+    """Raise ``ValueError`` on every process where one of them has other values than the leader; JSON values."""
+    if place.link is None:
+        return
+    texts = place.link.gather(json.dumps(what))
+    first, *others = map(json.loads, texts)
+    for rank, other in enumerate(others, 1):
+        changed = list(differences(first, other).items())[:5]
+        if changed:
+            named = ", ".join(f"{key} is {one!r} and {two!r}" for key, (one, two) in changed)
+            raise ValueError(f"processes 0 and {rank} differ: {named}; start all of them alike")
 
 
 @torch.no_grad()
@@ -176,6 +225,30 @@ def mean_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, place: Worl
             laid = torch.empty_like(parameter)  # in the memory order that a fused optimizer reads
             parameter.grad = laid.copy_(mean.view_as(parameter))
     return total[0]
+
+
+def drawn(draw: Callable[[int], Tensor], count: int, place: World) -> Tensor:
+    """Return this process's rows (count, ...) of what ``draw`` draws for as many samples of every process.
+
+    The random streams of the processes are one, so that all draw what a single process with all samples would.
+    """
+    return own_rows(draw(count * place.size), place)
+
+
+def own_rows(rows: Tensor, place: World) -> Tensor:
+    """Return this process's part of rows (W * N, ...) that lie behind each other by rank, (N, ...)."""
+    count = len(rows) // place.size
+    return rows[place.rank * count : (place.rank + 1) * count]
+
+
+@torch.no_grad()
+def all_rows(rows: Tensor, place: World) -> Tensor:
+    """Return the rows (N, ...) of every process behind each other by rank, (W * N, ...), without gradient."""
+    if not place.several:
+        return rows
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(place.size)]
+    torch.distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

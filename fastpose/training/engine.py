@@ -178,12 +178,14 @@ def _begin(trainer: Trainer, recipe: Recipe, resume: str | Path | None) -> None:
 
 
 def _run(job: Job, resume: str | Path | None, allow_changes: bool, progress: bool) -> FitResult:
+    distributed.compare({"resume": resume is not None}, job.place)
     with ExitStack() as lock:
         distributed.agreed(lambda: _claim(job.folder, lock), job.place)
         if resume is not None:
             job.resume(Path(resume).expanduser(), allow_changes)
         ending = job.run(progress)
     place, position = job.place, job.position
+    distributed.barrier(place)  # the leader's pictures may take longer than a collective waits
     results, best = distributed.share((job.results, job.best.record), place)
     return FitResult(job.folder.path, results, best, position.step, position.epoch, ending.reason, ending.code)
 

@@ -18,7 +18,7 @@ class ImagePool:
 
     Args:
         size: images kept; 0 returns every image as it came.
-        seed: non-negative integers; the draws of the n-th query come from ``(*seed, n, rank)`` alone.
+        seed: non-negative integers; the draws of the n-th query come from ``(*seed, n)`` alone.
     """
 
     def __init__(self, size: int, seed: tuple[int, ...] = (0,)) -> None:
@@ -31,12 +31,11 @@ class ImagePool:
     def __len__(self) -> int:
         return len(self._images)
 
-    def query(self, images: Tensor, rank: int = 0) -> Tensor:
+    def query(self, images: Tensor) -> Tensor:
         """Return (B, C, H, W) without gradient: some of ``images`` exchanged for earlier ones.
 
         Args:
             images: (B, C, H, W).
-            rank: of the process, so that several do not draw alike.
 
         Raises:
             ValueError: images of another shape than those kept.
@@ -47,7 +46,7 @@ class ImagePool:
         if self._images and self._images[0].shape != images.shape[1:]:
             kept = tuple(self._images[0].shape)
             raise ValueError(f"image pool: expected images {kept} as those kept, got {tuple(images.shape[1:])}")
-        random = np.random.default_rng((*self.seed, self._queries, rank))
+        random = np.random.default_rng((*self.seed, self._queries, 0))
         exchange, places = random.random(len(images)) > 0.5, random.integers(self.size, size=len(images))
         self._queries += 1
         return torch.stack([self._exchange(*item) for item in zip(images, exchange, places, strict=True)])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _numbers
+from fastpose.nn import split_dropout, sync_norm
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
 from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
 from fastpose.training.distributed import World
@@ -55,8 +56,9 @@ class Job:
         self.stop = StopRequest()  # entered by who runs the job
         if self.settings.tensorboard:
             require_tensorboard()
-        self._place_networks()
         self._load_data()
+        self._compare()
+        self._place_networks()
         self.ema = Ema(self.main, self.settings.ema) if self.settings.ema > 0 else None
         self.update = self._create_update()
         self.guard = BufferGuard(trainer.networks)
@@ -67,18 +69,21 @@ class Job:
         self.evaluated = False  # by this launch; known to every process, unlike the results
         self.environment: dict[str, Any] = {}
         self.explained: set[str] = set()  # protocols whose sentence is on the screen
-        # Streams of their own per process from here on; the networks were made alike on all.
-        randomness.seed_everything(self.settings.seed, place.rank)
+        # One stream on all processes: what is drawn for a batch is drawn for the batches of all (distributed.drawn).
+        randomness.seed_everything(self.settings.seed)
 
     # ---- preparation -------------------------------------------------------------------------------------------
 
+    def _compare(self) -> None:
+        """Refuse to train where the processes have other code, configuration or data."""
+        distributed.compare(resuming.common(self.described, self.place), self.place)
+
     def _place_networks(self) -> None:
         networks = self.trainer.networks
-        if self.settings.sync_batch_norm and self.place.several:
-            if self.place.device.type != "cuda":
-                raise ValueError("run.sync_batch_norm: torch synchronises batch norm on CUDA only; switch it off")
-            for name, network in networks.items():
-                networks[name] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for network in networks.values() if self.place.several else ():
+            split_dropout.split(network)
+            if self.settings.sync_batch_norm:
+                sync_norm.synchronise(network)
         self.channels_last = self._channels_last()
         layout = torch.channels_last if self.channels_last else torch.preserve_format
         for network in networks.values():
@@ -148,6 +153,7 @@ class Job:
         self.logbook = Logbook(self.folder.path, tensorboard=self.settings.tensorboard and self.place.leader)
         if not self.place.leader:
             return
+        self.folder.complete()
         self.folder.write_config(self.recipe)
         chosen = {"world_size": self.place.size, "channels_last": self.channels_last}
         self.environment = self.folder.write_environment(str(self.place.device), chosen)
@@ -303,6 +309,7 @@ class Job:
                 self._evaluate_here(pausing)
             except outcome.Interrupted:
                 number = self.stop.signal
+        distributed.barrier(self.place)  # it may take longer than a collective waits
         return int(distributed.largest(float(number), self.place))
 
     def _evaluate_here(self, pausing: bool) -> None:
@@ -393,7 +400,9 @@ class Job:
             ValueError: damaged, of something else, or the run has already come to its end.
         """
         path = self.folder.state if path.is_dir() else path
-        state, manifest = resume_point.load(path)
+        if self.place.leader:
+            self.folder.complete()
+        state, manifest = distributed.agreed(lambda: resume_point.load(path), self.place)
         resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
         snapshot.check_place(state, path)
         self._check_unfinished(state["position"])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastpose import losses, models
 from fastpose.training import transfer_data, transfer_training
+from fastpose.training.distributed import World, all_rows, own_rows
 from fastpose.training.image_pool import ImagePool
 from fastpose.training.pona_config import DiscriminatorConfig, PonaConfig
 from fastpose.training.systems import System
@@ -131,7 +132,7 @@ class PonaTrainer:
 
     def _discriminator_step(self, name: str, inputs: Inputs, fake: Tensor, update: Update) -> Tensor:
         """Update one discriminator with real pairs and, out of its pool, generated ones; return its loss."""
-        shown = self.pools[name].query(self._pair(name, inputs, fake), update.place.rank)
+        shown = self._from_pool(name, self._pair(name, inputs, fake), update.place)
         with update.autocast():
             real_loss = self._score(name, self._pair(name, inputs, inputs.target), True, update)
             fake_loss = self._score(name, shown, False, update)
@@ -139,6 +140,11 @@ class PonaTrainer:
         terms = {f"{name} real": real_loss, f"{name} fake": fake_loss}
         update(name, self.config.loss.lambda_gan * loss, terms=terms)
         return loss
+
+    def _from_pool(self, name: str, pair: Tensor, place: World) -> Tensor:
+        """Return as many pairs, some exchanged for earlier ones; each process keeps the pool of the pairs of all."""
+        pool = self.pools[name]
+        return pool.query(pair) if not pool.size else own_rows(pool.query(all_rows(pair.detach(), place)), place)
 
     def _score(self, name: str, pair: Tensor, real: bool, update: Update) -> Tensor:
         """Return the loss of a discriminator's scores against "all real" or "all generated"."""
@@ -153,10 +159,7 @@ class PonaTrainer:
     # ---- state, data, evaluation ---------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return what a resume needs beyond networks and optimizers: the pools and where their draws stand.
-
-        Of several processes each has pools of its own, and a resume point holds those of each.
-        """
+        """Return what a resume needs beyond networks and optimizers: the pools and where their draws stand."""
         return {name: pool.state() for name, pool in self.pools.items()}
 
     def load_state(self, state: dict[str, Any]) -> None:

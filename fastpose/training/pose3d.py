@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fastpose import losses, models, ops
 from fastpose.nn import coordinates
 from fastpose.training import (
+    distributed,
     optimizers,
     pose3d_data,
     pose3d_reference,
@@ -145,7 +146,7 @@ class Pose3dTrainer:
             with update.autocast():
                 terms["adversarial"] = self._adversarial(real.take(partners(known)), fake, update)  # eq. 4
         update("generator", self._weighted(terms), terms=terms)  # eq. 5
-        logged = terms | critic | {"accuracy": self._accuracy(heatmaps[-1], batch)}
+        logged = terms | critic | {"accuracy": self._accuracy(heatmaps[-1], batch, update)}
         return {name: value.detach() for name, value in logged.items()}
 
     def _generate(self, image: Tensor, update: Update) -> tuple[list[Tensor], Tensor | None]:
@@ -227,7 +228,9 @@ class Pose3dTrainer:
 
     def _penalty(self, real: Evidence, fake: Evidence, update: Update) -> Tensor:
         critic, form = update.network("discriminator"), self.config.loss.penalty_form
-        return losses.gradient_penalty(critic, real.sources(), fake.sources(), form=form)
+        count, device = len(real.image), real.image.device
+        share = distributed.drawn(lambda number: torch.rand(number, device=device), count, update.place)
+        return losses.gradient_penalty(critic, real.sources(), fake.sources(), form=form, share=share)
 
     def _truth(self, image: Tensor, batch: dict[str, Tensor]) -> Evidence:
         """Return the true poses; of samples without 3D truth nothing is shown.
@@ -257,8 +260,8 @@ class Pose3dTrainer:
         method: Any = self.config.loss.coordinates
         return coordinates.joints_3d(heatmaps, depth, method=method, temperature=self.config.loss.temperature)
 
-    def _accuracy(self, heatmaps: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return pose_scores.heatmap_accuracy(heatmaps.detach(), batch["keypoints"], batch["visibility"])
+    def _accuracy(self, heatmaps: Tensor, batch: dict[str, Tensor], update: Update) -> Tensor:
+        return pose_scores.heatmap_accuracy(heatmaps.detach(), batch["keypoints"], batch["visibility"], update.place)
 
     # ---- state, data, evaluation ---------------------------------------------------------------------------
 

@@ -87,10 +87,14 @@ def partners(known: Sequence[bool]) -> list[int]:
 
 
 def _in_turn(first: list[int], second: list[int]) -> list[int]:
-    """Return the entries of both, one of each in turn as long as both last."""
+    """Return the entries of both, of each place first one and then the other, as long as both last.
+
+    Where a choice of ``first`` or ``second`` falls depends on the place alone: processes that share a batch choose as
+    one that has all of it.
+    """
     common = min(len(first), len(second))
-    pairs = zip(first[:common], second[:common], strict=True)
-    return [row for pair in pairs for row in pair] + first[common:] + second[common:]
+    pairs = [pair[:: -1 if place % 2 else 1] for place, pair in enumerate(zip(first, second, strict=False))]
+    return [pair[turn] for turn in (0, 1) for pair in pairs] + first[common:] + second[common:]
 
 
 def _cycled(rows: list[int], first: int, count: int) -> list[int]:

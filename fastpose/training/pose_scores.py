@@ -15,7 +15,7 @@ from fastpose.data.loading import create_loader
 from fastpose.data.person import Person
 from fastpose.metrics import keypoints_2d, oks
 from fastpose.metrics.report import Result
-from fastpose.training import pose_data
+from fastpose.training import distributed, pose_data
 from fastpose.training.estimation import Estimate, PoseEstimator
 from fastpose.training.pose_data import DataConfig
 
@@ -120,15 +120,19 @@ def _head_size(person: Person) -> float:
     )
 
 
-def heatmap_accuracy(heatmaps: Tensor, keypoints: Tensor, visibility: Tensor) -> Tensor:
+def heatmap_accuracy(
+    heatmaps: Tensor, keypoints: Tensor, visibility: Tensor, place: distributed.World | None = None
+) -> Tensor:
     """Return the share of labelled joints whose heatmap peaks within W/20 of the target: a training monitor, not PCK.
 
     A scalar on the heatmaps' device, 0 without labelled joints. Unlike ``metrics.heatmaps.heatmap_accuracy`` it pools
-    the joints and never waits for the device.
+    the joints, of all processes of ``place``, and never waits for the device.
     """
     width = heatmaps.shape[-1]
     peak = heatmaps.flatten(2).argmax(-1)  # (B, K)
     cells = torch.stack((peak % width, peak.div(width, rounding_mode="floor")), -1)  # (B, K, 2)
     near = torch.linalg.vector_norm(cells - keypoints, dim=-1) <= 0.05 * width  # (B, K)
     used = visibility > 0
-    return (near & used).sum() / used.sum().clamp(min=1)
+    counts = torch.stack(((near & used).sum(), used.sum())).double()
+    hits, joints = counts if place is None else distributed.mean(counts, place)
+    return (hits / joints).nan_to_num().float()

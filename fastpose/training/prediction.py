@@ -70,7 +70,8 @@ def predict(
             what of ``test`` counts for photographs.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then.
+        ValueError, FileNotFoundError: one sentence about the weights or a photograph; nothing is drawn then, but for
+            the photographs before one whose inside alone is damaged.
     """
     from fastpose.data.images import read_image, verify_image
 

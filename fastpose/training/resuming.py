@@ -8,6 +8,7 @@ from typing import Any
 from fastpose.training import config as configuration
 from fastpose.training.config import Recipe
 from fastpose.training.distributed import World
+from fastpose.training.run_folder import code
 
 # How long, how often and where: what a resume may change without changing what the next step computes. A folder may
 # have moved; the data set in it is compared by itself. A schedule that falls ends at the new ``run.epochs``.
@@ -29,6 +30,11 @@ _FREE = frozenset(
         "tensorboard",
     )
 ) | {"data.on_error", "data.skip_limit"}  # where an unreadable photograph ended the run, it goes on without that one
+# What the processes of one job may each have of their own: where and how quickly they compute and show it.
+_OWN = frozenset(
+    f"run.{name}"
+    for name in ("max_minutes", "print_seconds", "start", "workers", "device", "timeout_minutes", "tensorboard")
+)
 # Where files lie: data, decoded photographs, runs to begin with, vectors of captions, weights of networks that judge.
 _PLACES = (
     ".root",
@@ -53,6 +59,13 @@ def describe(recipe: Recipe, datasets: Mapping[str, Any], place: World) -> dict[
         "data": {name: fingerprint(dataset) for name, dataset in datasets.items()},
         "world_size": place.size,
     }
+
+
+def common(described: Mapping[str, Any], place: World) -> dict[str, Any]:
+    """Return what all processes of a job must have in common of what ``describe`` returned, and code and device."""
+    config = configuration.flatten(described["config"])
+    config = {key: value for key, value in config.items() if key not in _OWN and not key.endswith(_PLACES)}
+    return {**described, "config": config, "code": code(), "device": place.device.type}
 
 
 def fingerprint(dataset: Any) -> dict[str, Any] | None:

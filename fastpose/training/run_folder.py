@@ -8,6 +8,7 @@ state/             the full resume point             timing.jsonl               
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -48,8 +49,7 @@ class RunFolder:
         except OSError as error:
             raise OSError(f"run folder {parent}: could not be made ({error.strerror}); choose another --out") from error
         run = cls(path)
-        for folder in (run.weights, run.state, run.samples):
-            folder.mkdir()
+        run.complete()
         return run
 
     @classmethod
@@ -67,10 +67,12 @@ class RunFolder:
         found = next((path for path in around if (path / "config.yaml").is_file()), None)
         if found is None:
             raise FileNotFoundError(f"run {folder}: holds no config.yaml; expected a folder made by fastpose train")
-        run = cls(found)
-        for inner in (run.weights, run.state, run.samples):
+        return cls(found)
+
+    def complete(self) -> None:
+        """Make the folders inside that are not there."""
+        for inner in (self.weights, self.state, self.samples):
             inner.mkdir(exist_ok=True)
-        return run
 
     @property
     def weights(self) -> Path:
@@ -141,6 +143,18 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     if device.startswith("cuda") and torch.cuda.is_available():
         content["gpu"] = torch.cuda.get_device_name(torch.device(device))
     return content
+
+
+def code() -> dict[str, str]:
+    """Return what the processes of a job must have in common: torch's version, and the sha256 of this package."""
+    import torch
+
+    package = Path(__file__).resolve().parents[1]
+    sources = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".yaml"))
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return {"torch": torch.__version__, "fastpose": digest.hexdigest()[:16]}
 
 
 def _versions(names: Iterable[str]) -> Iterable[tuple[str, str | None]]:

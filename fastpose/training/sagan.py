@@ -118,7 +118,7 @@ class SaganTrainer:
             predictions = update.network("generator")(image)  # S x (B, K, h, w)
             pose = self._pose_loss(predictions, batch)  # eq. 5
         update("generator", pose, terms={"pose": pose})
-        return {"pose": pose.detach(), "accuracy": self._accuracy(predictions[-1], batch)}
+        return {"pose": pose.detach(), "accuracy": self._accuracy(predictions[-1], batch, update)}
 
     def _adversarial_step(self, image: Tensor, batch: dict[str, Tensor], update: Update) -> dict[str, Tensor]:
         generator, discriminator = update.network("generator"), update.network("discriminator")
@@ -141,7 +141,7 @@ class SaganTrainer:
         update("generator", loss, terms={"pose": pose, "adversarial": adversarial})
         logged = {"pose": pose, "adversarial": adversarial, "real": real_loss, "fake": fake_loss, "k": self.k}
         logged["measure"] = self._balance(real_loss, fake_loss, update)
-        logged["accuracy"] = self._accuracy(predictions[-1], batch)
+        logged["accuracy"] = self._accuracy(predictions[-1], batch, update)
         return {name: value.detach() for name, value in logged.items()}
 
     def _pose_loss(self, predictions: Sequence[Tensor], batch: dict[str, Tensor]) -> Tensor:
@@ -185,8 +185,8 @@ class SaganTrainer:
             self.k = k if self.config.loss.policy == "began" else self.k
         return measure
 
-    def _accuracy(self, heatmaps: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return pose_scores.heatmap_accuracy(heatmaps.detach(), batch["keypoints"], batch["visibility"])
+    def _accuracy(self, heatmaps: Tensor, batch: dict[str, Tensor], update: Update) -> Tensor:
+        return pose_scores.heatmap_accuracy(heatmaps.detach(), batch["keypoints"], batch["visibility"], update.place)
 
     # ---- state, data, evaluation ---------------------------------------------------------------------------
 

@@ -73,20 +73,6 @@ def test_what_does_not_fit_is_one_line(run, tmp_path, words, sentence):
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_export_takes_noise_and_text(run, tmp_path):
-    weights = save(tmp_path, "caption/tiny", "text.size=12", "model.self_attention=yes")
-    code, out, err = run("export", "caption/tiny", "--weights", weights, "-o", "model.pt2")
-    assert (code, err) == (0, "")
-    assert "noise (batch, 8), text (batch, 12), batch free" in out
-    assert "noise: drawn from N(0, 1); text: the encoder's vectors times 30; heatmaps come out in [-1, 1]" in out
-    program = torch.export.load(tmp_path / "model.pt2").module()
-    network = systems.load_network(weights)[2]
-    for batch in (1, 5):
-        inputs = torch.randn(batch, 8), torch.randn(batch, 12)
-        with torch.no_grad():
-            torch.testing.assert_close(program(*inputs), network(*inputs), atol=1e-4, rtol=0)
-
-
 def test_export_is_compared_on_what_the_network_sees(tmp_path):
     seen = []
 
@@ -115,11 +101,3 @@ def test_export_of_weights_that_diverged_is_refused(run, tmp_path):
 )
 def test_the_shapes_of_an_export_come_from_the_configuration(recipe, shapes):
     assert export.input_shapes(systems.get("caption"), load_recipe(recipe).config) == shapes
-
-
-def test_export_to_onnx_equals_eager(tmp_path):
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    network = models.create(f"{NAME}.tiny", conditional=True, self_attention=True)
-    out = tmp_path / "model.onnx"
-    assert export.export_network(network, {"noise": (8,), "text": (12,)}, out) <= export.TOLERANCE

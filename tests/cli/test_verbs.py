@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import torch
 import yaml
-from torch import nn
 
 from fastpose import models, ops
 from fastpose.benchmark.cases import typical
-from fastpose.cli import export
 from fastpose.training import checkpoint, list_recipes, load_recipe
 
 
@@ -120,38 +116,6 @@ def test_import_with_a_recipe_gives_weights_that_predict_takes(run, photo, tmp_p
     assert (code, err) == (0, "")
     assert f"fastpose predict {recipe} --weights w.safetensors" in out
     assert run("predict", recipe, photo, "--weights", "w.safetensors", "-o", "drawn")[0] == 0
-
-
-def test_export_to_pt2_equals_eager_for_any_batch(run, weights, tmp_path):
-    code, out, err = run("export", "sagan/tiny", "--weights", weights, "-o", "tiny.pt2")
-    assert (code, err) == (0, "")
-    assert "largest difference from eager" in out
-    program = torch.export.load(tmp_path / "tiny.pt2").module()
-    assert [tuple(maps.shape) for maps in program(torch.zeros(5, 3, 64, 64))] == [(5, 17, 16, 16)] * 2
-
-
-class Drifting(nn.Module):
-    """Gives another answer at every batch size, so that a traced program cannot agree with it."""
-
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        return [image + (1.0 if torch.compiler.is_exporting() else 0.0)]
-
-
-def test_export_above_the_tolerance_is_refused_and_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match=r"differs from eager by 1\.0e\+00"):
-        export.export_network(Drifting(), {"image": (3, 8, 8)}, tmp_path / "model.pt2")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_export_to_onnx_equals_eager_or_names_the_extra(tmp_path):
-    network = models.create("hourglass.tiny")
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        with pytest.raises(ImportError, match=r"pip install 'fastpose\[export\]'"):
-            export.export_network(network, {"image": (3, 64, 64)}, tmp_path / "model.onnx")
-        assert list(tmp_path.iterdir()) == []
-    else:
-        assert export.export_network(network, {"image": (3, 64, 64)}, tmp_path / "model.onnx") <= export.TOLERANCE
 
 
 def test_import_refuses_a_recipe_of_another_network_with_the_same_weights(run, tmp_path, monkeypatch):

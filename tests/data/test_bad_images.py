@@ -113,6 +113,42 @@ for path in sys.argv[1:]:
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # KB
 
 
+SHORT = """
+import resource, sys
+import cv2, numpy
+from types import SimpleNamespace
+from fastpose import skeletons
+from fastpose.data import KeypointDataset
+from fastpose.data.person import person
+path, what = sys.argv[1:]
+entry = person(path, numpy.full((14, 2), 20.0), numpy.full(14, 2), numpy.array([32.0, 24.0]), 0.2)
+source = SimpleNamespace(name="tiny", split="train", skeleton=skeletons.LSP, persons=[entry] * 2)
+dataset = KeypointDataset(source, on_error="skip")
+if what == "memory":
+    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20),) * 2)
+else:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    dataset[0]
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "said"), [("memory", "9000 x 9000 pixels"), ("files", "Too many open files")])
+def test_promise_17_what_this_process_lacks_is_no_fault_of_a_photograph(tmp_path, what, said):
+    """Nothing is skipped for it, and no file is called damaged."""
+    path = tmp_path / "large.png"
+    path.write_bytes(bad_images.bomb(9000, 9000))
+    words = [sys.executable, "-c", SHORT, str(path), what]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"image {path}: {said}"
+    assert "takes its place" not in done.stderr
+
+
 # ------------------------------------------------------------------------------------------------------------ readers
 
 

@@ -14,6 +14,7 @@ from transfer_cases import Recorder, update_for, weights
 from fastpose import models, ops
 from fastpose.training import caption, caption_data
 from fastpose.training import config as configuration
+from fastpose.training.distributed import World
 
 KINDS = ["gan", "wgan", "wgan-gp", "wgan-lp"]
 CONDITIONS = ["model.conditional=no", "model.conditional=yes"]
@@ -270,14 +271,18 @@ def test_the_critic_is_clipped_after_its_update_and_not_after_one_that_was_skipp
     assert largest() == 0.01
 
 
-def test_noise_and_places_of_the_penalty_come_from_the_processs_own_stream() -> None:
+def test_noise_comes_from_the_stream_and_is_each_processs_part_of_it() -> None:
     trainer = trainer_for("model.conditional=no", "loss.algorithm=wgan-gp")
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(trainer._noise(torch.zeros(COUNT, 1, dtype=torch.float64)))
+        found.append(trainer._noise(torch.zeros(COUNT, 1, dtype=torch.float64), World(0, 1, torch.device("cpu"))))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+    for rank in (0, 1):
+        torch.manual_seed(1)
+        part = trainer._noise(torch.zeros(COUNT // 2, 1, dtype=torch.float64), World(rank, 2, torch.device("cpu")))
+        assert torch.equal(part, found[0][rank * (COUNT // 2) :][: COUNT // 2])
 
 
 @pytest.mark.parametrize("algorithm", KINDS)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import bad_images
 import numpy as np
 import pytest
 import torch
@@ -164,6 +165,16 @@ def test_the_json_says_all_of_it(drawn, photo, folder):
     nose = second["placement"]["scale"] * np.array(second["map"]["keypoints"][0]) + second["placement"]["shift"]
     np.testing.assert_allclose(second["placed"]["keypoints"][0], nose, atol=0.01)
     assert told["skipped"] == []
+
+
+def test_promise_17_a_bad_photograph_is_named_and_nothing_is_written(drawn, photo):
+    bad = bad_images.write_jpeg(photo.parent / "mine" / "anna.jpg", SIZE)
+    for name in [name for name in bad_images.REFUSED if name != "locked"]:  # who may not read it may read no weights
+        with bad_images.in_place(bad, name), pytest.raises((ValueError, OSError)) as caught:
+            drawn(17, person=bad)
+        assert str(bad) in str(caught.value), f"{name}: {caught.value}"
+        assert not (photo.parent / "out").exists(), name
+    drawn(17, person=bad)
 
 
 def test_skipped_poses_are_told(drawn):

@@ -68,16 +68,6 @@ def test_one_seed_gives_one_course_and_another_another() -> None:
     assert courses[0] == courses[1] != courses[2]
 
 
-def test_processes_draw_apart() -> None:
-    courses = []
-    for rank in (0, 1):
-        pool = ImagePool(2, (5, 0))
-        courses.append([values(pool.query(batch(n, n + 1), rank)) for n in range(0, 80, 2)])
-    alone = ImagePool(2, (5, 0))
-    assert courses[0] == [values(alone.query(batch(n, n + 1))) for n in range(0, 80, 2)]
-    assert courses[0] != courses[1]
-
-
 def test_global_randomness_is_left_alone() -> None:
     before = torch.get_rng_state()
     ImagePool(1).query(batch(1, 2, 3))

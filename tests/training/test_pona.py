@@ -15,7 +15,6 @@ from transfer_cases import Recorder, batch_for, descend, prepared_by_hand, updat
 
 from fastpose.training import config as configuration
 from fastpose.training import pona, transfer_data, transfer_training
-from fastpose.training.distributed import World
 
 STEADY = ("model.dropout=0", "appearance.dropout=0", "pose.dropout=0")
 
@@ -149,17 +148,6 @@ def test_the_pool_gives_images_of_earlier_steps() -> None:
         earlier += list(drawn)
     assert exchanged
     assert [len(pool) for pool in trainer.pools.values()] == [2, 2]
-
-
-def test_processes_are_shown_different_images_of_their_pools() -> None:
-    shown: list[Tensor] = []
-    for rank in (0, 1):
-        trainer = trainer_for("loss.pool=2", *STEADY)
-        update = update_for(trainer, place=World(rank, 1, torch.device("cpu")))
-        for seed in range(5):
-            trainer.step(batch_for(trainer, seed), update)
-        shown.append(torch.stack(trainer.state()["appearance"]["images"]))
-    assert not torch.allclose(shown[0], shown[1])
 
 
 @pytest.mark.parametrize(("without", "left"), [("appearance", "pose"), ("pose", "appearance")])

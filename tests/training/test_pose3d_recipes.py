@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import state_hash
 
 from fastpose import models, training
 from fastpose.data import transforms
@@ -253,34 +249,3 @@ def test_a_small_recipe_trains(name: str, tmp_path: Path) -> None:
     short = ["run.max_steps=2", "run.workers=0", "run.ema=0", "model.width=16"]
     result = training.train(f"pose3d/{name}", [*data, *short], out=tmp_path, progress=False)
     assert result.step == 2
-
-
-# ---- two processes ---------------------------------------------------------------------------------------------
-
-
-def on_two_processes(out: Path, *arguments: str) -> Path:
-    """Train pose3d/tiny under torchrun; return its run folder."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastpose"]
-    command = [*launcher, "train", "pose3d/tiny", "--out", str(out), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    (run,) = (out / "pose3d" / "tiny").iterdir()
-    return run
-
-
-@pytest.mark.slow
-def test_resume_on_two_processes_is_bit_exact(tmp_path: Path) -> None:
-    """Each process draws the points of its penalty by itself, and goes on where its draws stopped."""
-    long = [
-        "run.epochs=4",
-        "run.evaluate_every=0",
-        "run.device=cpu",
-        "loss.gan=wgan-gp",
-        "discriminator.norm=none",
-        "loss.critic_steps=2",
-    ]
-    whole = on_two_processes(tmp_path / "whole", *long, "run.max_steps=7")
-    part = on_two_processes(tmp_path / "part", *long, "run.max_steps=4")
-    on_two_processes(tmp_path / "part", "--resume", str(part), "run.max_steps=7")
-    assert state_hash(part) == state_hash(whole)

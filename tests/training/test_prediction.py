@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
+import bad_images
 import numpy as np
 import pytest
 from drawing_weights import SMALL, save
@@ -54,6 +56,32 @@ def write_poses(path: Path, names: list[str], size: tuple[int, int] = SIZE, **ch
         rows.append({"image": name, "size": list(size), "skeleton": "coco", "persons": [person], **changes})
     path.write_text(json.dumps(rows))
     return path
+
+
+# ---- bad photographs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["predict", "transfer"])
+def test_promise_17_a_bad_photograph_is_named_and_nothing_is_drawn(folder, photo, tmp_path, verb):
+    bad = bad_images.write_jpeg(tmp_path / "mine" / "bad.jpg", SIZE)
+    poses = write_poses(tmp_path / "k.json", ["anna.png", "bad.jpg"])
+
+    def draw() -> None:
+        if verb == "predict":
+            training.predict(None, folder / "sagan-tiny.safetensors", [photo, bad], out=tmp_path / "out")
+        else:
+            options = {"poses": poses, "keypoints": poses, "out": tmp_path / "out"}
+            training.transfer(None, folder / "pona-tiny.safetensors", [photo, bad], **options)
+
+    for name in [name for name in bad_images.REFUSED if name != "locked"]:  # who may not read it may read no weights
+        with bad_images.in_place(bad, name) as kind, pytest.raises((ValueError, OSError)) as caught:
+            draw()
+        assert str(bad) in str(caught.value), f"{name}: {caught.value}"
+        late = verb == "predict" and kind.refused == "damaged"  # seen when it is its turn to be decoded
+        assert [path.name for path in (tmp_path / "out").glob("*")] == ["anna.png"] * late, name
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    draw()
+    assert list((tmp_path / "out").glob("bad*"))
 
 
 # ---- pose transfer ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import tiny_market
 import torch
 
 from fastpose import training
+from fastpose.data import create_loader
 from fastpose.nn import backbones
 from fastpose.training import config as configuration
 from fastpose.training import engine, reid, reid_data
@@ -93,6 +95,27 @@ def test_the_test_set_comes_whole_and_in_order(root):
     assert [int(dataset[index]["query"]) for index in range(6)] == [1, 1, 1, 1, 0, 0]
     assert len(dataset) == 14
     assert dataset.fingerprint != reid_data.train_dataset(config(root).data, 0).fingerprint
+
+
+def test_promise_17_unreadable_images_are_skipped_in_training_and_left_out_of_scores(root, tmp_path, caplog):
+    copy = shutil.copytree(root, tmp_path / "market")
+    settings = config(copy, "data.on_error=skip", "data.skip_limit=2").data
+    train, test = reid_data.train_dataset(settings, 0), reid_data.test_dataset(settings)
+    for dataset in (train, test):
+        dataset.photos[1].path.write_bytes(b"")
+    shown = [int(train[(epoch, 1)]["index"]) for epoch in range(9)]
+    assert shown == [int(reid_data.train_dataset(settings, 0)[(epoch, 1)]["index"]) for epoch in range(9)]
+    assert 1 not in shown
+    assert len(set(shown)) > 1
+    assert int(train[(0, 1)]["label"]) == int(train[shown[0]]["label"])
+    scored = [index for batch in create_loader(test, 4, shuffle=False) for index in batch["index"].tolist()]
+    assert scored == [index for index in range(len(test)) if index != 1]
+    assert f"1 of {len(test)} samples are left out of this evaluation" in caplog.text
+    for dataset in (train, test):
+        for photo in dataset.photos[:3]:
+            photo.path.write_bytes(b"")
+    with pytest.raises(ValueError, match="3 unreadable images, more than the limit of 2; last: market image"):
+        [train[index] for index in range(3)]
 
 
 def test_only_the_manifests_real_images(root, tmp_path):

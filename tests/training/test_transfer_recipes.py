@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from runs import state_hash
 from transfer_cases import batch_for, update_for, with_sgd
 
 from fastpose import models, ops, training
@@ -344,34 +340,6 @@ def test_both_backends_train_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     for slow_step, fast_step in zip(reference, fast, strict=True):
         assert fast_step == pytest.approx(slow_step, rel=1e-6, abs=1e-9)
     assert losses_of_pona("auto", monkeypatch)[0] == fast
-
-
-# ---- two processes ---------------------------------------------------------------------------------------------
-
-
-def on_two_processes(out: Path, *arguments: str) -> Path:
-    """Train pona/tiny under torchrun; return its run folder."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastpose"]
-    command = [*launcher, "train", "pona/tiny", "--out", str(out), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    (run,) = (out / "pona" / "tiny").iterdir()
-    return run
-
-
-@pytest.mark.slow
-def test_resume_on_two_processes_is_bit_exact(tmp_path: Path) -> None:
-    """Each process has pools of its own, which come back to it."""
-    long = ["run.epochs=10", "run.batch_size=1", "run.evaluate_every=10", "run.device=cpu", "loss.pool=2"]
-    whole = on_two_processes(tmp_path / "whole", *long, "run.max_steps=12")
-    part = on_two_processes(tmp_path / "part", *long, "run.max_steps=7")
-    on_two_processes(tmp_path / "part", "--resume", str(part), "run.max_steps=12")
-    assert state_hash(part) == state_hash(whole)
-    state, _ = resume_point.load(whole / "state")
-    leaders, others = state["trainer"]["pose"], state["processes"][1]["trainer"]["pose"]
-    assert leaders["queries"] == others["queries"] == 12
-    assert not torch.equal(torch.stack(leaders["images"]), torch.stack(others["images"]))
 
 
 # ---- on real photographs ---------------------------------------------------------------------------------------
