@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import golden_runs
 import mutations
 import pytest
 import runs
@@ -19,7 +20,7 @@ from fastpose import cli
 from fastpose.training import checkpoint, resume_point, systems
 from fastpose.training import config as configuration
 
-JSON_CASES, JSON_CASES_SLOW = 10, 100
+JSON_CASES, JSON_CASES_SLOW = 5, 100
 """Resume points of every system with values of another kind."""
 
 
@@ -70,6 +71,20 @@ def test_promise_5_weights_and_resume_point_compute_the_same_bits(
         if job.channels_last:  # in another order in memory, sums are taken in another order
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         assert equal(one.seen({main: network}), average)
+
+
+@runs.every_system
+@pytest.mark.parametrize("version", range(1, checkpoint.FORMAT_VERSION + 1))
+def test_promise_5_runs_of_older_formats_go_on(tmp_path: Path, system: str, version: int) -> None:
+    run, expected = golden_runs.unpack(system, version, tmp_path)
+    weights = run / "weights" / "last.safetensors"
+    assert runs.state_hash(run) == expected["state"]
+    assert checkpoint.hash_tensors(checkpoint.load_weights(weights)[0]) == expected["weights"]
+    assert checkpoint.load_weights(weights)[1]["format_version"] == version
+    assert systems.load_network(weights)[0].name == system
+    # Another version may have other data in its package.
+    result = runs.train(system, tmp_path, "run.max_steps=2", resume=run, allow_changes=True)
+    assert (result.folder, result.step) == (run, 2)
 
 
 # ----------------------------------------------------------------------------------------------- eight malformed files
@@ -224,7 +239,7 @@ def test_promise_4_many_resume_points_of_other_values_are_one_sentence(run: Path
 def test_promise_4_weights_with_a_manifest_of_other_values_are_one_sentence(run: Path, system: str) -> None:
     path = run / "weights" / "last.safetensors"
     good = json.loads(path.with_suffix(".json").read_text())
-    for seed in range(10 * JSON_CASES):
+    for seed in range(20 * JSON_CASES):
         path.with_suffix(".json").write_text(json.dumps(mutations.mutated_tree(good, seed)))
         mutations.sentences(lambda: systems.load_network(path), path, seed, named=(path.with_suffix(".json"),))
 

@@ -26,7 +26,7 @@ from fastpose import _files
 from fastpose.training import checkpoint, loop, resume_point, systems
 from fastpose.training import config as configuration
 
-LIMITS, STRIDE = 3, 7
+LIMITS, STRIDE = 2, 15
 """Sizes at which the disk is full, for each file of a save; of how many steps of a save one fails in the fast suite."""
 
 
