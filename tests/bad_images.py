@@ -75,10 +75,8 @@ def put(path: Path, data: bytes) -> None:
 
 
 def write_jpeg(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
-    """Write a good photograph of ``size`` (H, W), in folders that anybody may look into, and return its path."""
+    """Write a good photograph of ``size`` (H, W) and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for folder in [*path.parents][:-2]:
-        folder.chmod(folder.stat().st_mode | 0o055)
     put(path, encoded(photograph(size, seed), "JPEG", quality=95))
     return path
 
@@ -245,6 +243,8 @@ def in_place(path: Path, name: str, picture: np.ndarray | None = None) -> Iterat
     try:
         kind.write(path, np.asarray(Image.open(path).convert("RGB")) if picture is None else picture)
         if privileged:
+            for folder in [*path.parents][:-2]:  # which pytest closes for others, anew whenever one begins
+                folder.chmod(folder.stat().st_mode | 0o055)
             os.seteuid(65534)
         yield kind
     finally:

@@ -114,7 +114,7 @@ def keypoint_file(root: Path, annotation: str | None = None) -> Path:
 def read(
     root: str | Path, *, annotation: str | None = None, minimum_joints: int = 6, minimum_score: float = LEAST_SCORE
 ) -> PhotosRead:
-    """Read the photographs of a folder with their poses."""
+    """Read the photographs of a folder with their poses, which must be of photographs of that size."""
     root = Path(root)
     poses = _by_place(keypoint_files.read(keypoint_file(root, annotation), minimum_score=minimum_score))
     found, photos = PhotosRead([], [], []), photographs(root)
@@ -129,8 +129,22 @@ def read(
         elif (joints := int(np.count_nonzero(pose.visibility))) < max(minimum_joints, 1):
             found.too_few.append((path, joints))
         else:
+            _check_size(path, pose)
             found.persons.append(_person(path, pose, len(found.persons)))
     return found
+
+
+def _check_size(path: Path, pose: Pose) -> None:
+    """Raise for key points that count pixels of another size than the photograph's, upright or as stored."""
+    try:
+        size = images.image_size(path)
+    except (OSError, ValueError):
+        return  # what cannot be read is told when it is its turn
+    if pose.size is not None and sorted(size) != sorted(pose.size):
+        raise ValueError(
+            f"image {path}: has {size[1]} x {size[0]} pixels, its key points count those of {pose.size[1]} x "
+            f"{pose.size[0]}; find them anew (fastpose predict --save-keypoints)"
+        )
 
 
 def _by_place(poses: Sequence[Pose]) -> dict[tuple[str, str], Pose]:

@@ -42,6 +42,17 @@ def test_every_pair_of_a_folder_is_made(album):
     assert source.pairs.tolist()[:2] == [[0, 1], [1, 0]]
 
 
+def test_promise_19_key_points_of_a_photograph_of_another_size_are_refused(album):
+    rows = json.loads((album / "keypoints.json").read_text())
+    (album / "keypoints.json").write_text(json.dumps([row | {"size": [120, 90]} for row in rows]))
+    assert len(data.create("photos", album, "all")) == 6
+    (album / "keypoints.json").write_text(json.dumps([row | {"size": [90, 120]} for row in rows]))
+    assert len(data.create("photos", album, "all")) == 6  # upright, of a photograph that is stored lying
+    (album / "keypoints.json").write_text(json.dumps([row | {"size": [240, 180]} for row in rows]))
+    with pytest.raises(ValueError, match=r"1\.jpg: has 90 x 120 pixels, its key points count those of 180 x 240"):
+        data.create("photos", album, "all")
+
+
 def test_the_splits_share_no_identity(album):
     train, val = (data.create("photos", album, split) for split in ("train", "val"))
     data.pairs.check_disjoint(train, val)

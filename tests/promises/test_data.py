@@ -26,7 +26,7 @@ from torch.utils.data import get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fastpose.data import loading, sample
-from fastpose.data.check import check
+from fastpose.data.check import _LAYOUTS, check
 from fastpose.training import outcome
 
 PHOTOGRAPHIC = ("sagan", "pona", "pose3d", "multiscale")
@@ -403,3 +403,56 @@ def test_promise_19_persons_of_train_in_test_are_refused(tmp_path):
     assert any("copies of test's" in line for line in report.lines)
     with pytest.raises(ValueError, match="2 identities are in both split 'train' and split 'test': 0007, 0010"):
         runs.train("pona", tmp_path / "runs", "data.name=market", f"data.root={root}")
+
+
+JUNK = (
+    b"",
+    bytes(100),
+    b"text\n",
+    b"[]",
+    b"{}",
+    b"null",
+    b'{"images": 5, "annotations": "x"}',
+    b"\x89HDF\r\n\x1a\n" + bytes(200),
+    b"MATLAB 5.0 MAT-file" + bytes(300),
+    b"PK\x03\x04" + bytes(50),
+    b"from,to\na",
+    b"name:keypoints_y:keypoints_x\na: [1]: [2]",
+    "folder",
+    "pipe",
+)
+"""What lies in the place of every file of a data set."""
+
+OTHERS = {
+    "market": ("market-annotation-train.csv", "market-pairs-train.csv", "train/a.jpg"),
+    "deepfashion": ("fasion-annotation-train.csv", "fasion-pairs-train.csv", "train/a.jpg"),
+    "semantic": ("fasion-annotation-train.csv", "fasion-pairs-train.csv", "train/a.jpg", "parts/a.png"),
+    "photos": ("keypoints.json", "anna/a.jpg"),
+    "fonts": ("a.ttf", "train/b.ttf", "test/c.otf"),
+    "mocap": ("a.bvh", "b.amc", "b.asf", "c.npz"),
+    "sample-mocap": ("a.bvh",),
+    "sample-pairs": ("annotations.json", "images/a.jpg"),
+}
+SETS = {name: [path for group in layout.groups for path, _ in group] for name, layout in _LAYOUTS.items()} | OTHERS
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", SETS)
+def test_promise_19_whatever_lies_in_a_folder_a_check_says_that_it_is_not_ready(tmp_path, name):
+    """Also of a folder that is not there, and of a file in its place; a pipe is not waited for."""
+    (tmp_path / "file").write_bytes(b"x")
+    for root in (tmp_path / "nowhere", tmp_path / "file"):
+        assert not check(name, root).ok
+    for number, junk in enumerate(JUNK):
+        for path in SETS[name]:
+            place = tmp_path / str(number) / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(junk, bytes) and place.suffix:
+                place.write_bytes(junk)
+            elif junk == "pipe":
+                os.mkfifo(place)
+            else:
+                place.mkdir()
+        report = check(name, tmp_path / str(number))
+        assert not report.ok, f"{junk!r}: {report.lines}"
+        assert report.lines[-1] == f"{name}: not ready, see the crosses above"
