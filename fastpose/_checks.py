@@ -65,17 +65,23 @@ def counts(**counts: int) -> None:
             raise ValueError(f"{name.replace('_', '.', 1)}: expected 1 or more, got {count}")
 
 
-def tensor(argument: str, value: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:
-    """Raise unless ``value`` is a dense floating-point tensor of one of ``ranks``; ``shape`` names its axes."""
+def tensor(argument: str, given: object, shape: str, *, ranks: Sequence[int] | None = None) -> Tensor:
+    """Raise unless ``given`` is a dense floating-point tensor of one of ``ranks``; ``shape`` names its axes."""
+    value = dense(argument, given, shape)
+    if ranks is not None and value.dim() not in ranks:
+        raise ValueError(f"{argument}: expected {shape}, got {tuple(value.shape)}")
+    if value.dtype not in FLOATING:
+        raise TypeError(f"{argument}: expected float32, float64, bfloat16 or float16, got {value.dtype}")
+    return value
+
+
+def dense(argument: str, value: object, shape: str) -> Tensor:
+    """Raise unless ``value`` is a dense tensor of any dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{argument}: expected a torch.Tensor {shape}, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_nested:
         found = "a nested one" if value.is_nested else value.layout
         raise TypeError(f"{argument}: expected a dense tensor {shape}, got {found}; make it one, as by to_dense()")
-    if ranks is not None and value.dim() not in ranks:
-        raise ValueError(f"{argument}: expected {shape}, got {tuple(value.shape)}")
-    if value.dtype not in FLOATING:
-        raise TypeError(f"{argument}: expected float32, float64, bfloat16 or float16, got {value.dtype}")
     return value
 
 

@@ -203,8 +203,10 @@ def other_layouts(tensor: Tensor) -> Iterator[tuple[str, Any]]:
 
 def off_alignment(tensor: Tensor) -> Tensor:
     """The same numbers, at an address that is no multiple of their size."""
+    if tensor.numel() == 0:
+        return tensor
     raw = np.zeros(tensor.numel() * tensor.element_size() + 1, dtype=np.uint8)
-    raw[1:] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    raw[1:] = tensor.detach().resolve_neg().flatten().clone().view(torch.uint8).numpy()
     return torch.frombuffer(raw.data, dtype=tensor.dtype, offset=1, count=tensor.numel()).view(tensor.shape)
 
 

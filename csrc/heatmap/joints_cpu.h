@@ -61,6 +61,7 @@ Bell<T> draw(const Joints<T>& joints, const Sizes& size, int64_t b, int64_t k, c
 // Runs body(b, k, bell, workspace) for every joint.
 template <class T, class Body>
 void for_joints(const Sizes& size, const Joints<T>& joints, int threads, const Body& body) {
+    if (size.batch == 0 || size.joints == 0) return;  // a plane that nobody draws may be of any size
     threads = threads_for(size, threads);
     const int64_t count = Workspace<T>::count(size);
     Scratch<T> memory(count, threads);

@@ -42,6 +42,7 @@ void deal_joints(const Sizes& size, int threads, const Body& body) {
 // Runs body(b, k, memory) for every plane with `count` numbers of scratch memory.
 template <class T, class Body>
 void for_planes(const Sizes& size, int64_t count, int threads, const Body& body) {
+    if (size.batch == 0 || size.joints == 0) return;  // a plane that nobody draws may be of any size
     threads = threads_for(size, threads);
     Scratch<T> memory(count, threads);
     deal_joints(size, threads, [&](int64_t b, int64_t k, int worker) { body(b, k, memory.data() + worker * count); });

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastpose import _native
+from fastpose import _checks, _native
 from fastpose.metrics._arrays import ArrayLike
 from fastpose.metrics.report import Result
 
@@ -65,12 +65,12 @@ def measurable(points: ArrayLike) -> Tensor:
 
 def _numbers(argument: str, value: ArrayLike) -> Tensor:
     try:
-        numbers = value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
+        numbers = _checks.dense(argument, value, "").detach() if isinstance(value, Tensor) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         numbers = None
-    if numbers is None or numbers.is_complex():
+    if numbers is None or numbers.is_complex() or numbers.is_quantized or numbers.is_meta:
         raise TypeError(f"{argument}: expected numbers in a tensor or array, got {type(value).__name__}")
-    return numbers
+    return numbers.resolve_neg()  # the kernel reads memory
 
 
 # --------------------------------------------------------------------------------------------------------- neighbours

@@ -312,13 +312,13 @@ def test_what_is_served_is_the_choice_of_the_cpu():
         (lambda: ops.nonlocal_attention(*attention(lambda x: x)[:2], torch.ones(2, 6, 2, 3, device="meta")), "value: "),
     ],
 )
-def test_mistakes_have_the_sentences_of_the_long_way(served, call, sentence):
+def test_promise_28_mistakes_have_the_sentences_of_the_long_way(served, call, sentence):
     with pytest.raises((TypeError, ValueError), match=sentence):
         call()
     assert served == [False]
 
 
-def test_sizes_that_memory_cannot_hold_are_left_to_the_long_way(served):
+def test_promise_28_sizes_that_memory_cannot_hold_are_left_to_the_long_way(served):
     maps = endless(2**31, 1, 2**31), endless(2**31, 1, 0), endless(2**31, 0, 0)
     with pytest.raises(RuntimeError, match=r"overflow|allocate|memory"):
         ops.nonlocal_attention(*maps)

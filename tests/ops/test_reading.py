@@ -47,7 +47,7 @@ def test_both_ways_of_reading_find_the_same_tensor(layout, dtype):
     ],
     ids=["meta", "int64", "complex", "rank 7", "rank 2"],
 )
-def test_what_a_kernel_does_not_take_has_one_sentence_either_way(joints, sentence):
+def test_promise_28_what_a_kernel_does_not_take_has_one_sentence_either_way(joints, sentence):
     for tensor in (joints, joints.as_subclass(Special)):
         with pytest.raises(ValueError, match=sentence):
             cpu.descriptor_fwd(tensor, torch.empty(1, 6, 4, 4), 1)
@@ -67,7 +67,7 @@ MEMORYLESS = {
 
 
 @pytest.mark.parametrize("kind", MEMORYLESS)
-def test_a_tensor_without_memory_is_refused(kind):
+def test_promise_28_a_tensor_without_memory_is_refused(kind):
     joints = MEMORYLESS[kind]()
     with pytest.raises(ValueError, match="tensor: expected one with memory"):
         cpu.descriptor_fwd(joints, torch.empty(1, 6, 4, 4), 1)
@@ -85,11 +85,11 @@ NOT_DENSE = {
 
 @pytest.mark.filterwarnings("ignore")  # of torch: both kinds are young
 @pytest.mark.parametrize("kind", NOT_DENSE)
-def test_an_operation_asks_for_dense_tensors(kind):
+def test_promise_28_an_operation_asks_for_dense_tensors(kind):
     with pytest.raises(TypeError, match=f"joints: expected a dense tensor .* got {kind}"):
         ops.pairwise_descriptor(NOT_DENSE[kind]())
 
 
-def test_a_sparse_tensor_is_refused():
+def test_promise_28_a_sparse_tensor_is_refused():
     with pytest.raises((RuntimeError, NotImplementedError), match=r"stride|storage"):
         cpu.descriptor_fwd(torch.eye(3).to_sparse()[None], torch.empty(1, 6, 3, 3), 1)

@@ -17,7 +17,8 @@ from entry_points import (
 )
 from torch import Tensor
 
-from fastpose import _native
+from fastpose import _native, ops
+from fastpose.metrics.two_sample import neighbours
 
 if _native.missing():
     pytest.skip(_native.missing(), allow_module_level=True)
@@ -163,3 +164,17 @@ def test_promise_28_functions_of_the_module_take_or_refuse_anything(name):
         for other in SCALARS:
             if name != "multiply_add" or not isinstance(other, int) or other < 2**31:  # it would run for years
                 call(function, [*arguments[:index], other, *arguments[index + 1 :]])
+
+
+# ---------------------------------------------------------------------------------------------------- lazily kept signs
+
+
+def test_promise_28_memory_that_holds_the_other_sign_is_not_taken_for_the_numbers():
+    points, rows = torch.tensor([[[2.0, 1.0]]]), torch.randn(5, 3, 2)
+    out = torch._neg_view(torch.ones(1, 1, 3, 4))
+    found = ops.render_gaussian_heatmaps(points, (3, 4), 1.0, out=out)
+    assert torch.equal(found, ops.render_gaussian_heatmaps(points, (3, 4), 1.0))
+    with pytest.raises(ValueError, match="the negative bit"):
+        ops.render_gaussian_heatmaps(points, (3, 4), 1.0, out=out, backend="cpu")
+    turned = neighbours(torch._neg_view(rows), rows.flip(0)).real_to_fake[0]
+    assert torch.equal(turned, neighbours(-rows, rows.flip(0)).real_to_fake[0])

@@ -86,8 +86,9 @@ def visible(visibility: Tensor | None, keypoints: Tensor) -> Tensor | None:
     """Where a joint is to be drawn, (B, K) bool."""
     if visibility is None:
         return None
-    if not isinstance(visibility, Tensor):
-        raise TypeError(f"visibility: expected a torch.Tensor (B, K), got {type(visibility).__name__}")
+    _checks.dense("visibility", visibility, "(B, K)")
+    if visibility.is_complex() or visibility.is_quantized:
+        raise TypeError(f"visibility: expected bool or real numbers, got {visibility.dtype}")
     _checks.shape("visibility", visibility, keypoints.shape[:2], "(B, K)")
     _checks.same_device(keypoints=keypoints, visibility=visibility)
     return visibility if visibility.dtype == torch.bool else visibility > 0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastpose import _checks
 from fastpose.ops._autograd import Differentiable, Signature
-from fastpose.ops._dispatch import Backend, Inputs, Operation
+from fastpose.ops._dispatch import Inputs, Operation
 from fastpose.ops.heatmap import _arguments, _profiles, _results
 from fastpose.ops.heatmap._results import wide
 
@@ -132,9 +132,9 @@ def render_gaussian_heatmaps(
     _arguments.check_joints(keypoints)
     points, widths = _arguments.joints(keypoints, sigma, profile, wide(keypoints.dtype))
     inputs = (points, widths, _arguments.visible(visibility, keypoints))
-    chosen = RENDER.choose(backend, inputs, (height, width, profile, keypoints.dtype))
     if out is not None:
-        return _render_into(chosen, inputs, (height, width, profile), keypoints, out)
+        return _render_into(backend, inputs, (height, width, profile), keypoints, out)
+    chosen = RENDER.choose(backend, inputs, (height, width, profile, keypoints.dtype))
     (heatmaps,) = _render(chosen, inputs, (height, width, profile, keypoints.dtype))
     return heatmaps
 
@@ -190,7 +190,7 @@ def render_depth_maps(
 
 
 def _render_into(
-    chosen: Backend, inputs: Inputs, parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
+    backend: str, inputs: Inputs, parameters: tuple[int, int, str], keypoints: Tensor, out: Tensor
 ) -> Tensor:
     height, width, _ = parameters
     _checks.tensor("out", out, "(B, K, H, W)")
@@ -206,6 +206,7 @@ def _render_into(
         )
     if _arguments.overlaps(out):
         raise ValueError(f"out: expected elements that do not share memory, got strides {out.stride()}")
+    chosen = RENDER.choose(backend, (*inputs, out), (*parameters, keypoints.dtype))  # one that can write to it
     if torch.compiler.is_compiling():
         return out.copy_(_render(chosen, inputs, (*parameters, out.dtype))[0])
     chosen.fwd((*inputs, out), (*parameters, out.dtype))
@@ -349,8 +350,11 @@ def decode_heatmaps(
     _checks.choice("method", method, METHODS)
     if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0 or kernel > 1023:
         raise ValueError(f"kernel: expected an odd number of taps from 1 to 1023, got {kernel!r}")
+    _checks.real("beta", beta)
     if not 0 < beta < math.inf:
         raise ValueError(f"beta: expected a positive finite number, got {beta!r}")
+    if max_step is not None:
+        _checks.real("max_step", max_step)
     if max_step is not None and not max_step > 0:
         raise ValueError(f"max_step: expected a positive number of pixels or None, got {max_step!r}")
     steps = math.inf if max_step is None else float(max_step)

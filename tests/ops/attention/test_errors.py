@@ -50,7 +50,7 @@ def test_positions_outside_or_malformed(positions):
         ops.attention_rows(torch.zeros(1, 2, 2, 5), torch.zeros(1, 2, 2, 5), positions)
 
 
-def test_extension_checks_before_it_touches_memory():
+def test_promise_28_extension_checks_before_it_touches_memory():
     native = _native.module().cpu
     out, lse = torch.zeros(2, 3, 6), torch.zeros(2, 6)
     for arguments in (

@@ -28,7 +28,7 @@ def test_backend_that_cannot_serve_says_why():
     assert ops.explain("pairwise_descriptor", JOINTS).chosen == "cpu"
 
 
-def test_extension_checks_before_it_touches_memory():
+def test_promise_28_extension_checks_before_it_touches_memory():
     native = _native.module().cpu
     out = torch.zeros(2, 6, 4, 4)
     native.descriptor_fwd(JOINTS, out, 1)

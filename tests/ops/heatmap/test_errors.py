@@ -125,7 +125,7 @@ def test_flip_average():
         ops.flip_average(PLANES, PLANES.double(), [])
 
 
-def test_extension_checks_before_it_touches_memory():
+def test_promise_28_extension_checks_before_it_touches_memory():
     native = _native.module().cpu
     sigma, total, partials = torch.ones(2, 3), torch.zeros(()), torch.zeros(2, 3, dtype=torch.float64)
     visible = torch.ones(2, 3, dtype=torch.bool)
