@@ -206,7 +206,9 @@ def off_alignment(tensor: Tensor) -> Tensor:
     if tensor.numel() == 0:
         return tensor
     raw = np.zeros(tensor.numel() * tensor.element_size() + 1, dtype=np.uint8)
-    raw[1:] = tensor.detach().resolve_neg().flatten().clone().view(torch.uint8).numpy()
+    raw[1:] = (
+        tensor.detach().resolve_neg().flatten().clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy()
+    )
     return torch.frombuffer(raw.data, dtype=tensor.dtype, offset=1, count=tensor.numel()).view(tensor.shape)
 
 
