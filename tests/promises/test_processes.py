@@ -28,12 +28,15 @@ def only_run(out: Path) -> Path:
     return run
 
 
-def run_faulty(folder: Path, fault: str, *words: str, each: Sequence[dict[str, str]] = ({}, {}), **more: str) -> Any:
+def run_faulty(
+    folder: Path, fault: str, *words: str, each: Sequence[dict[str, str]] = ({}, {}), resume: Path | None = None
+) -> Any:
     """Two processes of the toy system, of which one has a fault; ``each`` adds to the environment of one."""
     port = ranks.free_port()
-    common = {"FAULT": fault, "MARK": str(folder), "SILENCE": "6"} | more
+    common = {"FAULT": fault, "MARK": str(folder), "SILENCE": "6"}
     environments = [ranks.address(rank, 2, port) | common | own for rank, own in enumerate(each)]
-    return ranks.job(folder, TOY, [str(folder), *words], environments=environments)
+    again = ["--resume", str(resume)] if resume else []
+    return ranks.job(folder, TOY, [str(folder), *again, *words], environments=environments)
 
 
 # ---- a process that is lost ------------------------------------------------------------------------------------
@@ -110,6 +113,17 @@ def test_promise_10_a_process_that_hangs_ends_the_job_after_the_timeout(tmp_path
 def test_promise_10_an_evaluation_may_take_longer_than_a_collective_waits(tmp_path: Path) -> None:
     with run_faulty(tmp_path, "evaluate:0:rest", *STEADY, "run.epochs=1", "run.timeout_minutes=0.05") as pair:
         assert [rank.ended() for rank in pair] == [0, 0], pair[0].said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_promise_10_a_signal_to_one_process_saves_and_ends_all(tmp_path: Path, told: int) -> None:
+    with run_faulty(tmp_path, f"step:{told}:term", *STEADY) as pair:
+        assert [rank.ended() for rank in pair] == [143, 143], [rank.said for rank in pair]
+    state, _ = resume_point.load(only_run(tmp_path) / "state")
+    assert state["position"]["step"] == 6
+    with run_faulty(tmp_path, "::", *STEADY, resume=only_run(tmp_path)) as pair:
+        assert [rank.ended() for rank in pair] == [0, 0], [rank.said for rank in pair]
 
 
 # ---- a process that never comes, or is another -----------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""Promise 10 over machines: the commands of docs/processes.md, in two network namespaces that a cable joins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import ranks
+import runs
+
+ADDRESSES = ("10.213.7.1", "10.213.7.2")
+PORT = "29517"
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[list[str]]:
+    """The names of two machines, each with a network of its own."""
+    names = [f"fastpose{os.getpid()}{side}" for side in "ab"]
+    cable = [f"fp{os.getpid() % 100000}{side}" for side in "ab"]
+    try:
+        _lay_cable(names, cable)
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces are not allowed here: {error}")
+    finally:
+        for name in names:
+            with suppress(OSError, subprocess.SubprocessError):
+                ip("netns", "del", name)
+
+
+def _lay_cable(names: list[str], cable: list[str]) -> None:
+    for name in names:
+        ip("netns", "add", name)
+    ip("link", "add", cable[0], "type", "veth", "peer", "name", cable[1])
+    for name, end, address in zip(names, cable, ADDRESSES, strict=True):
+        ip("link", "set", end, "netns", name)
+        ip("-n", name, "link", "set", end, "name", "eth0")
+        ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", name, "link", "set", "eth0", "up")
+        ip("-n", name, "link", "set", "lo", "up")
+
+
+@contextmanager
+def on(hosts: list[str], commands: list[list[str]], folder: Path, **more: str) -> Iterator[list[ranks.Rank]]:
+    """Run a command on each machine."""
+    started = []
+    for number, (host, command) in enumerate(zip(hosts, commands, strict=True)):
+        log = folder / f"host-{number}.log"
+        environment = runs.environment(**more) | ({"RANK": str(number)} if "WORLD_SIZE" in more else {})
+        with open(log, "w") as stream:
+            words = ["ip", "netns", "exec", host, *command]
+            process = subprocess.Popen(
+                words, stdout=stream, stderr=stream, env=environment, start_new_session=True, cwd=folder
+            )
+        started.append((process, log))
+    try:
+        yield [ranks.Rank(process, log) for process, log in started]
+    finally:
+        for process, _ in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def words_of(folder: Path, host: int, *more: str) -> list[str]:
+    """The recipe's words on a machine, which has a disk of its own."""
+    return ["fastpose", *runs.command("multiscale", folder / f"disk-{host}", *more)[3:]]
+
+
+MEETING = {
+    "static": [f"--master-addr={ADDRESSES[0]}", f"--master-port={PORT}", "--node-rank={host}"],
+    "c10d": ["--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES[0]}:{PORT}", "--rdzv-id=JOB"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meeting", MEETING)
+def test_promise_10_torchrun_on_two_hosts(hosts: list[str], tmp_path: Path, meeting: str) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *MEETING[meeting]]
+    commands = [
+        [word.format(host=host) for word in launcher] + ["-m", *words_of(tmp_path, host, "run.max_steps=2")]
+        for host in (0, 1)
+    ]
+    with on(hosts, commands, tmp_path) as pair:
+        codes = [rank.process.wait(timeout=ranks.PATIENCE) for rank in pair]
+        assert codes == [0, 0], [rank.said for rank in pair]
+    assert len(list(tmp_path.glob("disk-*/*/*/*/report.html"))) == 1
+    assert len(list(tmp_path.glob("disk-*"))) == 1  # that of rank 0's host, which c10d chooses
+
+
+@pytest.mark.slow
+def test_promise_10_a_cut_cable_ends_both_hosts_within_a_minute(hosts: list[str], tmp_path: Path) -> None:
+    commands = [
+        [sys.executable, "-m", *words_of(tmp_path, host, "run.epochs=10000", "run.checkpoint_every=10000")]
+        for host in (0, 1)
+    ]
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": PORT}
+    with on(hosts, commands, tmp_path, **where) as pair:
+
+        def stepped() -> bool:
+            assert [rank.process.poll() for rank in pair] == [None, None], [rank.said for rank in pair]
+            return any(log.read_text().count("\n") > 2 for log in (tmp_path / "disk-0").glob("*/*/*/metrics.jsonl"))
+
+        ranks.wait_for(stepped, "the first steps")
+        ip("-n", hosts[1], "link", "set", "eth0", "down")
+        began = time.monotonic()
+        codes = [rank.process.wait(timeout=ranks.PATIENCE) for rank in pair]
+        assert time.monotonic() - began < 60
+        ip("-n", hosts[1], "link", "set", "eth0", "up")
+        assert codes == [2, 2]
+        for rank, other in zip(pair, (1, 0), strict=True):
+            (said,) = [line for line in rank.said.splitlines() if line.startswith("fastpose: ")]
+            assert f"process {other} of 2" in said
+            assert "has not answered for 40 s" in said
