@@ -43,7 +43,7 @@ def loaded_after(statement: str, cwd: Path) -> set[str]:
     return {name.split(".")[0] for name in printed.split()}
 
 
-def test_import_fastpose_loads_nothing_heavy(tmp_path):
+def test_promise_22_import_fastpose_loads_nothing_heavy(tmp_path):
     loaded = loaded_after("import fastpose", tmp_path)
     assert loaded.isdisjoint((*HEAVY, "torch"))
 
@@ -56,12 +56,12 @@ def test_import_fastpose_loads_nothing_heavy(tmp_path):
     ],
     ids=["libraries", "training"],
 )
-def test_rooms_load_no_heavy_package_until_it_is_needed(tmp_path, rooms, allowed):
+def test_promise_22_rooms_load_no_heavy_package_until_it_is_needed(tmp_path, rooms, allowed):
     loaded = loaded_after("import fastpose\n" + "\n".join(f"fastpose.{room}" for room in rooms), tmp_path)
     assert loaded & set(HEAVY) <= allowed
 
 
-def test_the_command_line_starts_without_torch(tmp_path):
+def test_promise_22_the_command_line_starts_without_torch(tmp_path):
     loaded = loaded_after("from fastpose.cli import main\nassert main(['--help']) == 0", tmp_path)
     assert loaded.isdisjoint({"torch", "cv2", "matplotlib", "scipy", "triton"})
 

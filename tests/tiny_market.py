@@ -29,11 +29,10 @@ def photo(identity: int, seed: int) -> np.ndarray:
 
 
 def write_images(folder: Path, persons: dict[int, tuple[int, ...]]) -> None:
-    import cv2
+    from fastpose.visual.grids import save_image
 
-    folder.mkdir(parents=True)
     for seed, file in enumerate(names(persons)):
-        assert cv2.imwrite(str(folder / file), photo(int(file.split("_")[0]), seed))
+        save_image(folder / file, photo(int(file.split("_")[0]), seed))
 
 
 def write(root: Path) -> Path:

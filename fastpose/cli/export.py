@@ -147,7 +147,8 @@ def _pt2(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> list
     written = io.BytesIO()  # torch reports a full disk by an error of its own
     torch.export.save(_program(network, example), written)
     path.write_bytes(written.getvalue())
-    return _listed(torch.export.load(path).module()(*check.values()))
+    program = torch.export.load(io.BytesIO(path.read_bytes()))  # torch takes no path that is not UTF-8
+    return _listed(program.module()(*check.values()))
 
 
 def _onnx(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> list[Tensor]:
@@ -160,7 +161,7 @@ def _onnx(network: nn.Module, example: Inputs, check: Inputs, path: Path) -> lis
         warnings.simplefilter("ignore", FutureWarning)  # of torch about its own exporter
         program = torch.onnx.export(_program(network, example), inputs, input_names=list(example), verbose=False)
     program.save(str(path), external_data=False)  # type: ignore[union-attr]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     fed = {name: value.numpy() for name, value in zip(names, check.values(), strict=True)}
     return [torch.from_numpy(array) for array in session.run(None, fed)]

@@ -46,7 +46,8 @@ def train(
 
     Args:
         recipe: ``<system>/<row>`` or the path of a YAML file.
-        overrides: ``key=value`` texts over the recipe; on a resume, over the run's own configuration.
+        overrides: ``key=value`` texts over the recipe; on a resume, over the run's own configuration. Files and folders
+            that they name relative to the working folder stand in ``config.yaml`` with their full paths.
         out, name: the run folder is ``<out>/<recipe>/<name>[-N]``.
         resume: a run folder to go on with.
         allow_changes: go on although configuration or data set differ from the run's.
@@ -60,8 +61,13 @@ def train(
         SystemExit: 143 or 130 after SIGTERM or SIGINT, the state being saved.
     """
     from fastpose.training import engine
+    from fastpose.training.config import anchored
 
-    loaded = load_recipe(recipe, overrides) if resume is None else _resumed(recipe, overrides, resume)
+    if resume is None:
+        loaded = load_recipe(recipe, overrides)
+        loaded = replace(loaded, config=anchored(loaded.config))
+    else:
+        loaded = _resumed(recipe, overrides, resume)
     system = systems.get(loaded.system)
     return engine.launch(
         loaded,
@@ -128,7 +134,7 @@ def _without_photo_cache(recipe: str) -> list[str]:
 
 def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recipe:
     """Return the recipe with the configuration of the run to go on with, the overrides applied."""
-    from fastpose.training.config import apply_overrides, from_dict, without_code
+    from fastpose.training.config import anchored, apply_overrides, from_dict, without_code
     from fastpose.training.run_folder import RunFolder
 
     loaded = load_recipe(recipe)
@@ -136,4 +142,4 @@ def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recip
     if name and name != loaded.name:
         raise ValueError(f"run {resume}: is of recipe {name}, cannot go on as {loaded.name}; name the recipe {name}")
     config: Any = from_dict(systems.get(loaded.system).config, without_code(values), recipe=loaded.name)
-    return replace(loaded, config=apply_overrides(config, overrides, loaded.name))
+    return replace(loaded, config=anchored(apply_overrides(config, overrides, loaded.name), config))

@@ -7,6 +7,7 @@ A recipe is the name of a published row (``sagan/ours-c``): a YAML file of the p
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,6 +213,42 @@ def apply_overrides(config: Config, overrides: Sequence[str], recipe: str = "") 
             key = f"{key}.name"
         _place(values, key, conversion.plain(conversion.convert(value, annotations[key], key)))
     return from_dict(cls, values, recipe=recipe)
+
+
+PLACES = (
+    *(".root", ".test_root", ".cache", ".encoder", ".vgg", ".lpips_vgg", ".lpips_squeeze", ".lpips_alex", ".inception"),
+    *(".pose_weights", "model.weights", "run.start", "start.run"),
+)
+"""What the keys end with that say where files lie: data, vectors of captions, weights, runs to begin with."""
+
+_NAMED_PLACES = ("data.wild", "data.validation", "data.extra")
+"""Those whose values are data sets with their folders, such as ``mpii:ROOT``."""
+
+
+def anchored(config: Config, before: Any = None) -> Config:
+    """Return a configuration in which what lies in the working folder has its full path.
+
+    So a run that goes on, or weights that are evaluated, find their files from any folder. ``before``: values that this
+    configuration has already stay as they are, as an earlier launch left them.
+    """
+    old = flatten(to_dict(before)) if before is not None else {}
+    values = to_dict(config)
+    for key, value in flatten(values).items():
+        if key.endswith(PLACES + _NAMED_PLACES) and old.get(key) != value:
+            _place(values, key, _anchored(key, value))
+    return from_dict(type(config), values)
+
+
+def _anchored(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_anchored(key, entry) for entry in value]
+    if not isinstance(value, str):
+        return value
+    name, colon, path = value.rpartition(":") if key in _NAMED_PLACES else ("", "", value)
+    path = os.path.expanduser(path)
+    known = key.endswith(".encoder") and not Path(path).suffix  # one by its name
+    there = path and not known and os.path.exists(path)
+    return f"{name}{colon}{os.path.abspath(path)}" if there else value
 
 
 def _split(override: str) -> tuple[str, str]:

@@ -35,19 +35,6 @@ _OWN = frozenset(
     f"run.{name}"
     for name in ("max_minutes", "print_seconds", "start", "workers", "device", "timeout_minutes", "tensorboard")
 )
-# Where files lie: data, decoded photographs, runs to begin with, vectors of captions, weights of networks that judge.
-_PLACES = (
-    ".root",
-    ".cache",
-    ".encoder",
-    ".vgg",
-    ".lpips_vgg",
-    ".lpips_squeeze",
-    ".lpips_alex",
-    ".inception",
-    ".pose_weights",
-    "start.run",
-)
 
 
 def describe(recipe: Recipe, datasets: Mapping[str, Any], place: World) -> dict[str, Any]:
@@ -64,7 +51,7 @@ def describe(recipe: Recipe, datasets: Mapping[str, Any], place: World) -> dict[
 def common(described: Mapping[str, Any], place: World) -> dict[str, Any]:
     """Return what all processes of a job must have in common of what ``describe`` returned, and code and device."""
     config = configuration.flatten(described["config"])
-    config = {key: value for key, value in config.items() if key not in _OWN and not key.endswith(_PLACES)}
+    config = {key: value for key, value in config.items() if key not in _OWN and not key.endswith(configuration.PLACES)}
     return {**described, "config": config, "code": code(), "device": place.device.type}
 
 
@@ -123,4 +110,4 @@ def _as_old(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, 
 
 
 def _is_free(key: str) -> bool:
-    return key in _FREE or key.endswith(_PLACES)
+    return key in _FREE or key.endswith(configuration.PLACES)
