@@ -26,7 +26,7 @@ STATM = Path("/proc/self/statm")
 pytestmark = pytest.mark.skipif(not STATM.exists(), reason="what a process holds is read from /proc")
 
 GROWTH = 1.02  # the last quarter over the second
-STEPS = {"multiscale": 2000, "caption": 400, "pona": 200, "pose3d": 200, "sagan": 200}
+STEPS = {"multiscale": 2000, "caption": 200, "pona": 200, "pose3d": 200, "sagan": 200}
 EVALUATIONS, PREDICTIONS = 50, 150
 
 
@@ -104,11 +104,10 @@ def test_promise_27_steps_hold_no_more_and_more(system: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@runs.every_system
+@pytest.mark.parametrize("system", ["multiscale", "pona", "caption"])
 def test_promise_27_evaluations_and_saves_hold_no_more_and_more(system: str, tmp_path: Path) -> None:
     """An epoch of one step each: every step is followed by an evaluation with a loader of its own, and by a save."""
-    one = {"sagan": "run.batch_size=60", "pose3d": "data.epoch_batches=1", "caption": "run.batch_size=39"}
-    words = one.get(system, "data.samples_per_epoch=2")
+    words = "run.batch_size=39" if system == "caption" else "data.samples_per_epoch=2"
     in_a_process(_train, system, tmp_path, EVALUATIONS, words, "run.evaluate_every=1", "run.workers=1")
 
 
