@@ -78,7 +78,8 @@ def check_place(state: Mapping[str, Any], source: Path) -> None:
     position, best = state.get("position"), state.get("best")
     told = position if isinstance(position, dict) else {}
     numbers = [told.get("epoch"), told.get("in_epoch"), told.get("step"), state.get("rows")]
-    known = best is None or (isinstance(best, dict) and isinstance(best.get("value"), float | int))
+    told_best = best if isinstance(best, dict) else {}
+    known = best is None or (isinstance(told_best.get("value"), float | int) and type(told_best.get("step")) is int)
     if len(told) != 3 or not known or not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError(
             f"checkpoint {source}: its state does not tell where the run stood (epoch, steps, rows of the log and the "
