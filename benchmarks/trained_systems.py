@@ -71,7 +71,7 @@ class PlainUpdate(Update):
     def backward(self, name: str, loss: Tensor, **options: Any) -> None:
         """Leave gradients in all that the loss depends on."""
         loss.backward()
-        self._losses[name] = loss.detach()
+        self._losses[name], self._terms[name] = loss.detach(), {}
 
     def step(self, name: str) -> bool:
         """Take the step, and leave no gradient behind."""

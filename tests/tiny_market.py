@@ -29,10 +29,14 @@ def photo(identity: int, seed: int) -> np.ndarray:
 
 
 def write_images(folder: Path, persons: dict[int, tuple[int, ...]]) -> None:
-    from fastpose.visual.grids import save_image
+    import cv2
 
+    folder.mkdir(parents=True)
     for seed, file in enumerate(names(persons)):
-        save_image(folder / file, photo(int(file.split("_")[0]), seed))
+        # Not by cv2.imwrite, which ends the process where a folder's name is no UTF-8.
+        written, jpeg = cv2.imencode(".jpg", photo(int(file.split("_")[0]), seed))
+        assert written
+        (folder / file).write_bytes(jpeg)
 
 
 def write(root: Path) -> Path:

@@ -22,6 +22,7 @@ from fastpose.training.config import differences
 FORMAT_VERSION = 1
 """Of weights and of resume points; every older version keeps loading."""
 
+_OWN = ("format_version", "tensors_sha256", "files", "before")  # of a file; metadata may be another file's manifest
 _KEY = "fastpose"  # one header entry: several would stand in an order that changes from run to run
 
 
@@ -31,7 +32,8 @@ def save_weights(path: str | Path, module: nn.Module | Mapping[str, Tensor], met
     Args:
         path: of the weights; an older file is replaced only when the new one is complete.
         module: a network, or its state dict.
-        metadata: JSON values; "recipe", "config" (nested dict) and "step" are compared and printed on loading.
+        metadata: JSON values; "recipe", "config" (nested dict) and "step" are compared and printed on loading. The
+            manifest of other weights will do: what it says of their file is left out.
 
     Returns:
         the path of the manifest.
@@ -42,7 +44,8 @@ def save_weights(path: str | Path, module: nn.Module | Mapping[str, Tensor], met
     path = Path(path)
     state = module.state_dict() if isinstance(module, nn.Module) else dict(module)
     tensors = portable(state)
-    about = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": hash_tensors(tensors)}
+    told = {key: value for key, value in metadata.items() if key not in _OWN}
+    about = {"format_version": FORMAT_VERSION, **told, "tensors_sha256": hash_tensors(tensors)}
     data = serialise(tensors, about)
     manifest = {**about, "files": {path.name: {"sha256": _files.sha256(data), "bytes": len(data)}}}
     manifest_path = path.with_suffix(".json")
