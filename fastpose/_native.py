@@ -15,32 +15,33 @@ from typing import Any
 
 import torch  # noqa: F401  first, so that the extension shares torch's OpenMP threads
 
-_NEEDED = ("build_info", "cpu", "cuda_kernels", "direct", "ordinary", "set_simd")
+_INTERFACE = 1  # of csrc/bindings/module.cpp
 _SIMD = "FASTPOSE_SIMD"  # of csrc/common/cpu_level.cpp, which passes over what it does not know
 
 
 def _load() -> ModuleType:
-    """Import the extension; ``ImportError`` for a file that is absent, cut short or of another version."""
+    """Import the extension; ``ImportError`` for a file that is absent, cut short or built from other sources."""
     spec = importlib.util.find_spec("fastpose._C")
     if spec is None:
         raise ImportError(f"there is none in {Path(__file__).parent}, a checkout that is not built")
     if spec.origin is not None:
         _check_whole(Path(spec.origin))
     module = importlib.import_module("fastpose._C")
-    lacking = [name for name in _NEEDED if not hasattr(module, name)]
-    if lacking:
-        raise ImportError(f"{spec.origin} is of another version, without {lacking[0]}")
+    found = getattr(module, "interface", None)
+    if found != _INTERFACE:  # a checkout that was updated and not built again
+        raise ImportError(f"{spec.origin} was built from other sources: interface {_INTERFACE} expected, {found} found")
     return module
 
 
 def _check_whole(path: Path) -> None:
     """Raise ``ImportError`` for an ELF file that is cut short: to load it would end the process."""
-    head = path.read_bytes()[:64]
-    if head[:5] != b"\x7fELF\x02" or len(head) < 64:  # the loader refuses what is shorter by itself
-        return
-    first, entry, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
-    size = path.stat().st_size
     with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        head = stream.read(64)
+        # Of 64 bits and little-endian; the loader refuses what is shorter by itself.
+        if head[:6] != b"\x7fELF\x02\x01" or len(head) < 64:
+            return
+        first, entry, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
         stream.seek(first)
         table = stream.read(entry * count)
     # Each entry of the program header table: the segment's place in the file and its length there.

@@ -13,6 +13,9 @@
 namespace fastpose::bindings {
 namespace {
 
+// Counted up whenever a function comes, goes, or takes or means something else; fastpose/_native.py expects it.
+constexpr int interface_number = 1;
+
 CpuLevel level_named(const std::string& name) {
     for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512})
         if (name == name_of(level)) return level;
@@ -99,6 +102,7 @@ PYBIND11_MODULE(_C, module) {
     TorchNames::get();  // now, under the import lock: later two threads might wait for each other
     TorchState::get();
     module.doc() = "Kernels of fastpose; call them through fastpose.ops.";
+    module.attr("interface") = interface_number;
     module.attr("cuda_kernels") = cuda_kernels();
     module.def("build_info", &build_info);
     module.def("set_simd", [](const std::string& name) { set_cpu_level(level_named(name)); });

@@ -5,13 +5,16 @@ Each case is a process of its own, with a package that is the one under test but
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -32,7 +35,7 @@ with warnings.catch_warnings(record=True) as seen:
     from fastpose.benchmark.cases import typical
     from fastpose.cli import main
 
-    chosen, equal = {}, []
+    chosen = {}
     torch.manual_seed(0)
     maps = torch.rand(2, 3, 8, 12)
     points = torch.rand(2, 3, 2) * 8
@@ -125,7 +128,8 @@ BROKEN: dict[str, tuple[Callable[[Path, bytes], None], str]] = {
     "zeros": (shared(lambda real: bytes(len(real))), "invalid ELF header"),
     "of another machine": (shared(lambda real: real[:18] + b"\xb7\x00" + real[20:]), "cannot open shared object"),
     "without its initialiser": (shared(lambda real: real.replace(b"PyInit__C", b"PyInit__D")), "PyInit__C"),
-    "of another version": (python("def build_info():\n    return {}\n"), "is of another version, without cpu"),
+    "of another version": (python("interface = 0\n"), "was built from other sources: interface 1 expected, 0 found"),
+    "of no version": (python("def build_info():\n    return {}\n"), "interface 1 expected, None found"),
     "raises ImportError": (python("raise ImportError('libgomp.so.1 is absent')"), "libgomp.so.1 is absent"),
     "raises RuntimeError": (python("raise RuntimeError('no instruction set')"), "no instruction set"),
     "raises OSError": (python("raise OSError('too many open files')"), "too many open files"),
@@ -185,6 +189,28 @@ def test_promise_26_a_broken_triton_is_said_once_and_the_reference_serves(error:
     assert f"cannot serve this call: Triton cannot be loaded ({kind}: {text})" in found["refused"]
 
 
+RECORDED = (1, "7d2d8b02c214bd81")
+"""The number of the extension's interface, and the digest of the arguments that its functions take."""
+
+
+def takes(module: ModuleType) -> list[str]:
+    """Each function of an extension's module with its arguments, T for a tensor: pybind's words for others change."""
+    said = {name: one.__doc__ for name, one in vars(module).items() if callable(one) and name != "cuda_problem"}
+    kinds = {name: re.findall(r"arg\d+: (torch\.Tensor)?", text.splitlines()[0]) for name, text in said.items()}
+    return sorted(f"{name} {''.join('T' if kind else '.' for kind in each)}" for name, each in kinds.items())
+
+
+def test_promise_26_what_the_extension_takes_has_a_number() -> None:
+    real_extension()  # or skip
+    module = _native.module()
+    lines = [line for one in (module, module.cpu, module.direct) for line in takes(one)]
+    found = _native._INTERFACE, hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    assert found == RECORDED, (
+        "the extension's functions changed: count interface_number (csrc/bindings/module.cpp) and _INTERFACE "
+        f"(fastpose/_native.py) up, then record {found}"
+    )
+
+
 def test_promise_26_an_extension_cut_anywhere_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     whole = real_extension().read_bytes()
     path = tmp_path / "_C.so"
@@ -194,6 +220,7 @@ def test_promise_26_an_extension_cut_anywhere_is_refused_before_it_is_loaded(tmp
         path.write_bytes(whole[:size])
         with pytest.raises(ImportError, match=rf"_C\.so is cut short, {size} of at least \d+ bytes"):
             _native._check_whole(path)
-    for content in (b"", b"\x7fELF\x02", b"MZ" + bytes(200), b"\x7fELF\x01" + bytes(200)):
+    of_others = [head + bytes(26) + b"\xff" * 200 for head in (b"MZabcd", b"\x7fELF\x01\x01", b"\x7fELF\x02\x02")]
+    for content in (b"", b"\x7fELF\x02", *of_others):
         path.write_bytes(content)
         _native._check_whole(path)  # for the loader to judge
