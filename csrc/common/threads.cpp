@@ -23,8 +23,8 @@ std::atomic<bool> forked{false};
 int try_threads(int wanted) {
     std::latch tried(1);
     std::vector<std::thread> others;
-    others.reserve(wanted);
     try {
+        others.reserve(wanted);
         while (static_cast<int>(others.size()) + 1 < wanted) others.emplace_back([&tried] { tried.wait(); });
     } catch (const std::exception&) {  // no more threads, or no memory for them
     }
@@ -36,9 +36,14 @@ int try_threads(int wanted) {
 }  // namespace
 
 int threads_to_have(int wanted) {
-    thread_local int had = 1;  // OpenMP keeps a set of threads for each thread that calls it
+    // OpenMP keeps a set of threads for each thread that calls it. Some end those that a smaller call has no use for:
+    // where the system refuses them to the next larger call, the process ends all the same.
+    thread_local int asked = 1, had = 1;
     if (forked.load(std::memory_order_relaxed)) return 1;
-    if (wanted > had) had = try_threads(wanted);
+    if (wanted > asked) {
+        asked = wanted;
+        had = try_threads(wanted);
+    }
     return wanted < had ? wanted : had;
 }
 
