@@ -39,7 +39,8 @@ def gradient_penalty(
 
     Returns:
         a float32 (or wider) scalar, also under autocast, differentiable twice in the critic's parameters; value and
-        derivatives are finite where the critic's gradient is zero: such a sample counts by its value alone.
+        derivatives are finite where the critic's gradient is zero, or too small for its square (1e-19 in float32):
+        such a sample counts by its value alone.
 
     Raises:
         ValueError: unknown form, no input, or shapes that differ.
@@ -62,8 +63,9 @@ def gradient_penalty(
 
 def _excess(gradient: Tensor, form: str) -> Tensor:
     """Return how far the norms of the rows (B, D) are from 1, or above it, squared; the mean over rows."""
-    # The norm of a zero vector has the subgradient 0 in torch, but NaN beyond it: such rows pass no derivative at all.
-    flat = (gradient.detach() == 0).all(1)  # (B,)
+    # The norm of a zero vector has the subgradient 0 in torch, but NaN beyond it: rows that are zero, or so
+    # small that their squares lose their digits, pass no derivative at all.
+    flat = torch.linalg.vector_norm(gradient.detach(), dim=1) < torch.finfo(gradient.dtype).tiny ** 0.5  # (B,)
     norm = torch.linalg.vector_norm(torch.where(flat[:, None], 1.0, gradient), dim=1)
     excess = torch.where(flat, 0.0, norm) - 1
     return (excess if form == "gp" else excess.clamp(min=0)).square().mean()

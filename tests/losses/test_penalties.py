@@ -158,6 +158,22 @@ def test_promise_15_zero_gradients_are_finite_in_every_precision(
 
 
 @every_penalty
+@pytest.mark.parametrize("size", [1e-20, 1e-22, 1e-25, 1e-30, 1e-42])
+def test_promise_15_where_the_square_of_the_gradient_is_too_small_both_derivatives_are_finite(
+    form: str, separate: bool, size: float
+) -> None:
+    weight = nn.Parameter(torch.full((13,), size))
+    found = losses.gradient_penalty(
+        lambda x, y: torch.cat((x, y.flatten(1)), 1) @ weight, *pairs(5, torch.float32), form=form, separate=separate
+    )
+    (first,) = torch.autograd.grad(found, weight, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), weight, allow_unused=True, materialize_grads=True)
+    assert float(found.detach()) == (0.0 if form == "lp" else 2.0 if separate else 1.0)
+    assert not first.any()
+    assert not second.any()
+
+
+@every_penalty
 def test_promise_15_real_and_made_samples_that_are_alike_are_penalised_all_the_same(form: str, separate: bool) -> None:
     real, _ = pairs(4)
     weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
