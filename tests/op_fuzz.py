@@ -60,6 +60,7 @@ class Draw:
         self.derive = self.chance(0.2)
         self.mistakes = 1 if self.chance(0.25) else 0  # at most one a call, so that each is met alone
         self.strange = False
+        self.unserved = False  # whether a tensor is one that no kernel takes, though torch does
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -93,7 +94,9 @@ class Draw:
         tensor = self.laid_out(numbers.to(dtype).view(shape))
         if self.mistake(0.25):
             self.strange = True
-            return self.one_of(STRANGE)(tensor)
+            made = self.one_of(STRANGE)
+            self.unserved = made is off_alignment
+            return made(tensor)
         return tensor.requires_grad_() if derivable and self.derive and self.chance(0.7) else tensor
 
     def other_shape(self, shape: list[int]) -> list[int]:
@@ -182,8 +185,8 @@ STRANGE: tuple[Callable[[Tensor], Any], ...] = (
 # ----------------------------------------------------------------------------------------------------- the operations
 
 
-def _maps(draw: Draw) -> tuple[list[Any], tuple[int, ...], int]:
-    """query, key, value, the positions of the query, and the channels of the value."""
+def _maps(draw: Draw) -> tuple[list[Any], tuple[int, ...], torch.dtype]:
+    """query, key and value, the shape of the result, and their dtype."""
     batch, ck, cv = draw.one_of((0, 1, 1, 2, 3)), draw.one_of(CHANNELS), draw.one_of(CHANNELS)
     queries, keys = (draw.one_of(POSITIONS),), (draw.one_of(POSITIONS),)
     if draw.chance(0.4):
