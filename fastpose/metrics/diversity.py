@@ -69,7 +69,7 @@ def mean_distance(poses: ArrayLike, *, pairs: int = PAIRS, seed: int = 0) -> flo
 
     Over all pairs, or so many drawn at random where there are more; ``ValueError`` below two poses or one pair.
     """
-    places = two_sample.measurable(poses)
+    places = two_sample.positions(poses)
     if len(places) < 2 or pairs < 1:
         raise ValueError(f"poses: expected 2 or more and at least one pair, got {len(places)} poses, {pairs} pairs")
     first, second = (index.to(places.device) for index in _pairs(len(places), pairs, seed))

@@ -63,8 +63,8 @@ def retrieval_distances(unseen: ArrayLike, real: ArrayLike, generated: ArrayLike
     Raises:
         ValueError: shapes that do not fit, sets of different sizes, or no pose.
     """
-    sets = {"unseen": two_sample.measurable(unseen), "real": two_sample.measurable(real)}
-    sets["generated"] = two_sample.measurable(generated)
+    sets = {"unseen": two_sample.positions(unseen), "real": two_sample.positions(real)}
+    sets["generated"] = two_sample.positions(generated)
     empty = [name for name, poses in sets.items() if not len(poses)]
     if empty:
         raise ValueError(f"{empty[0]}: expected at least one pose, got none")

@@ -37,7 +37,8 @@ def positions(points: ArrayLike, present: ArrayLike | None = None) -> Tensor:
 
     Raises:
         TypeError: no numbers.
-        ValueError: another shape, or a joint that is present and not finite.
+        ValueError: another shape, or a joint that is present and not finite, or farther than 1e15 pixels: of squares
+            that float32 does not hold nobody can tell which pose is nearest.
     """
     places = _numbers("points", points).float()
     if places.dim() != 3 or places.shape[-1] != 2 or not places.shape[1]:
@@ -49,15 +50,6 @@ def positions(points: ArrayLike, present: ArrayLike | None = None) -> Tensor:
         places = torch.where(there[..., None], places, places.new_tensor(CENTRE))
     if not bool(places.isfinite().all()):
         raise ValueError("points: expected finite positions of joints that are present, found NaN or infinite ones")
-    return places
-
-
-def measurable(points: ArrayLike) -> Tensor:
-    """Return poses as ``positions`` does, so near that means of their distances are numbers; ``ValueError`` for others.
-
-    Which of them is nearest is known of all poses.
-    """
-    places = positions(points)
     if places.numel() and float(places.abs().max()) > _LARGEST:
         raise ValueError(f"points: expected positions of up to {_LARGEST:g} pixels, found {places.abs().max():g}")
     return places

@@ -111,7 +111,7 @@ PARTS = {  # what the metrics are made of: lengths, distances, formats, files; n
     "pose_transfer.masked", "reid.Labels", "retrieval.Retrieval", "study.Answer", "study.Key", "study.Submission",
     "study.accuracy_of", "study.read", "study.read_all", "study.read_key", "text_separation.Separation",
     "text_separation.separable", "two_sample.Neighbours", "two_sample.accuracy", "two_sample.nearest",
-    "two_sample.measurable", "two_sample.neighbours", "two_sample.positions",
+    "two_sample.neighbours", "two_sample.positions",
 }  # fmt: skip
 
 
@@ -362,6 +362,11 @@ EDGES: list[tuple[str, Callable[[], Any], float | str]] = [
     ),
     ("keypoints_2d.lsp_pck: no torso", lambda: keypoints_2d.lsp_pck(plain(14, 2)[0], np.ones((6, 14, 2))), "positive"),
     ("two_sample.two_sample_accuracy: ties", lambda: two_sample.two_sample_accuracy(*[plain(17, 2)[1]] * 2), 0.0),
+    (
+        "two_sample.two_sample_accuracy: far",
+        lambda: two_sample.two_sample_accuracy(*(1e18 * poses for poses in plain(17, 2)[:2])),
+        "expected positions of up to",
+    ),
     ("diversity.mean_distance: one pose", lambda: diversity.mean_distance(plain(17, 2)[0][:1]), "2 or more"),
     ("diversity.mean_distance: pose of all", lambda: diversity.mean_distance(plain(17, 2)[0][[0] * 5]), 0.0),
     ("keypoints_3d.mpjpe: points", lambda: keypoints_3d.mpjpe(*[np.zeros((3, 16, 3))] * 2, align="similarity"), 0.0),

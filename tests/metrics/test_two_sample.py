@@ -125,11 +125,16 @@ def test_the_kernel_finds_what_tiles_find(level, count):
         assert torch.equal(found[1], tiled[1])
 
 
-def test_distances_beyond_the_largest_number_have_a_place_all_the_same():
-    far = torch.tensor([-3e38, 0.0, 3e38])[:, None, None].expand(3, 2, 2)
-    distance, index = two_sample.nearest(far, far, exclude_self=True)
-    assert distance.isinf().all()
-    assert index.tolist() == [1, 0, 0]
+def test_promise_16_poses_are_told_apart_as_far_away_as_they_are_measured():
+    """Where their squares are infinite all poses would be equally near, and every one a tie."""
+    near = [poses[:40] for poses in (cells(40, 1), cells(40, 2))]
+    expected = two_sample.two_sample_accuracy(*near)
+    assert expected[0].value > 0
+    scale = 2.0 ** (49 - max(int(poses.abs().max()) for poses in near).bit_length())
+    assert two_sample.two_sample_accuracy(*(poses * scale for poses in near)) == expected
+    for far in (1e16, 1e20, 3e38):
+        with pytest.raises(ValueError, match=r"real: expected positions of up to 1e\+15 pixels, found \d"):
+            two_sample.two_sample_accuracy(*(poses.sign() * far for poses in near))
 
 
 def test_several_threads_find_what_one_finds():
