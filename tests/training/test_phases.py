@@ -194,6 +194,23 @@ def test_promise_13_every_kind_of_state_is_looked_at(bad: float) -> None:
     assert not are_finite({"wide": torch.tensor([bad], dtype=torch.float64), "narrow": torch.ones(2)})
 
 
+@pytest.mark.parametrize("value, dtype", [(1e38, torch.float32), (6e4, torch.float16), (1e300, torch.float64)])
+def test_promise_13_large_numbers_are_finite(value: float, dtype: torch.dtype) -> None:
+    """Their squares are not, in their own type or in the one that norms are summed in."""
+    large = torch.full((3, 5), value, dtype=dtype)
+    assert are_finite([large, -large, torch.ones(2)])
+    assert not are_finite([large, torch.tensor([float("nan")], dtype=dtype)])
+    assert not are_finite([large.index_fill(0, torch.tensor(1), -float("inf"))])
+
+
+def test_promise_13_averages_of_large_gradients_are_finite() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1000))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.full((1000,), 1e11)
+    optimizer.step()
+    assert are_finite(optimizer.state_dict()["state"])
+
+
 def test_bf16_runs_the_forward_in_bf16_and_keeps_weights_in_fp32() -> None:
     nets = networks()
     update = create(nets, precision="bf16")
