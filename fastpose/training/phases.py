@@ -144,7 +144,6 @@ class Update:
         loss = distributed.mean_gradients(parameters, self._losses.pop(name), self.place)
         lay_out_gradients(parameters)
         scaler, optimizer = self._scalers[name], self._optimizers[name]
-        scale = scaler.get_scale()
         scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not gradients:
@@ -155,10 +154,11 @@ class Update:
             self._clip(parameters, norm)
             scaler.step(optimizer)
             self._stepped.add(name)
+        scale = 1.0 if finite else scaler.get_scale()
         if scaler.is_enabled():
             scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        overflow = scaler.is_enabled() and scaler.get_scale() < scale and scale > 1.0 and bool(torch.isfinite(loss))
+        overflow = scale > 1.0 and bool(torch.isfinite(loss)) and scaler.get_scale() < scale
         self._count(name, finite, overflow, loss, norm)
         self._terms.pop(name)
         return finite

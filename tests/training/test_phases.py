@@ -139,6 +139,16 @@ def test_promise_13_fp16_finds_its_scale_and_that_is_no_fault() -> None:
     assert other.state_dict()["scalers"]["critic"]["scale"] == 2.0**15
 
 
+def test_a_scale_is_asked_for_only_where_an_update_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each question waits for the device."""
+    nets, asked, ask = networks(), [], torch.amp.GradScaler.get_scale
+    monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: asked.append(self) or ask(self))
+    update = create(nets, precision="fp16")
+    assert update("critic", nets["critic"](X).square().mean()) is True
+    assert not asked
+    assert update("critic", nets["critic"](X).mean() * float("nan")) is False
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_promise_13_a_fault_in_one_of_several_batches_skips_them_all(bad: float, part: int) -> None:
