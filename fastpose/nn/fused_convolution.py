@@ -14,9 +14,11 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fastpose.nn.norm import EPSILON, InstanceNorm
+from fastpose.nn.sync_norm import SyncBatchNorm2d
 
 CHANNELS_LAST = torch.channels_last
 Convolution = nn.Conv2d | nn.ConvTranspose2d
+_FOLDED = (nn.BatchNorm2d, SyncBatchNorm2d)  # a subclass of somebody else's may compute something else
 
 
 class FusedConvolution(nn.Module):
@@ -60,7 +62,7 @@ class FusedConvolution(nn.Module):
             return False
         elif type(layer) is InstanceNorm:
             self.normalised, self.bias = True, None  # its mean takes a bias away
-        elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
+        elif isinstance(layer, nn.BatchNorm2d) and type(layer) in _FOLDED and layer.running_mean is not None:
             self._fold(layer)
         else:
             return False

@@ -12,6 +12,7 @@ from torch import nn
 from fastpose.nn import fused_convolution
 from fastpose.nn.fused_convolution import FusedConvolution, _Packed, _Plain, _Winograd
 from fastpose.nn.norm import InstanceNorm
+from fastpose.nn.sync_norm import SyncBatchNorm2d
 
 CONVOLUTIONS = {
     "3x3": lambda: nn.Conv2d(6, 5, 3, padding=1),
@@ -186,10 +187,19 @@ def test_a_layer_that_has_run_can_be_copied_and_pickled(monkeypatch, way, again)
     assert layer._ways
 
 
+class Shifted(nn.BatchNorm2d):
+    """A norm that computes something of its own."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
 def test_what_cannot_be_taken_over_is_left():
     layer = FusedConvolution(nn.Conv2d(6, 5, 3))
     assert not layer.append(nn.Tanh())
     assert not layer.append(nn.BatchNorm2d(5, track_running_stats=False))
+    assert not layer.append(Shifted(5))
+    assert FusedConvolution(nn.Conv2d(6, 5, 3)).append(SyncBatchNorm2d(5))
     assert layer.append(InstanceNorm(5))
     assert not layer.append(nn.BatchNorm2d(5))
     assert layer.append(nn.ReLU())
