@@ -197,7 +197,20 @@ def test_promise_11_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert launch.told.read_text().splitlines()[-1] == "fastpose: interrupted"
 
 
-def test_promise_11_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_promise_11_repeated_signals_break_no_save_off(
+    first: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler repeats itself, a terminal closes behind it: a second Ctrl-C alone means now."""
+    monkeypatch.setattr(signals, "_ECHO_SECONDS", -1.0)
+    with signals.StopRequest() as stop:
+        for number in (first, again, again):
+            signal.raise_signal(number)
+        assert stop.signal == first
+
+
+def test_promise_11_what_is_ignored_stays_ignored() -> None:
     """Under ``nohup`` a closed terminal is no reason to stop."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
