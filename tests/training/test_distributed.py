@@ -19,7 +19,7 @@ from torch import nn
 from fastpose.training import checkpoint, distributed, resume_point
 from fastpose.training.distributed import World
 
-PLAIN = ("norm=no", "dropout=0", "lr=0.002", "data.length=32")  # batch norm and dropout differ between batch sizes
+PLAIN = ("norm=no", "lr=0.002", "data.length=32")  # batch norm that is not synchronised sees half of the batch
 
 
 @contextmanager
@@ -116,12 +116,3 @@ def test_promise_10_sigterm_reaches_all_ranks(tmp_path: Path) -> None:
     assert state["position"]["step"] >= 1
     assert (manifest["world_size"], len(state["processes"])) == (2, 2)
     checkpoint.load_weights(run / "weights" / "last.safetensors")
-
-
-@pytest.mark.slow
-def test_promise_10_an_error_on_all_ranks_ends_the_job(tmp_path: Path) -> None:
-    with launched(tmp_path, "run.batch_size=1000") as process:
-        _, errors = process.communicate(timeout=180)
-    assert process.returncode != 0
-    assert "lower batch_size" in errors
-    assert not (tmp_path / "toy").exists()
