@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 """Of weights and of resume points; every older version keeps loading."""
 
 _OWN = ("format_version", "tensors_sha256", "files", "before")  # of a file; metadata may be another file's manifest
+_LONGEST_HEADER = 100_000_000  # bytes that safetensors reads
 _KEY = "fastpose"  # one header entry: several would stand in an order that changes from run to run
 
 
@@ -320,8 +321,18 @@ def _kind(data: bytes) -> str:
         return "of a PyTorch pickle ('fastpose import' converts published files)"
     size = int.from_bytes(data[:8], "little")
     if len(data) > 9 and data[8:9] == b"{" and size > 0:
-        return "that end before its tensors do (file truncated)"
+        short = size <= _LONGEST_HEADER and len(data) < 8 + size + _told(data[8 : 8 + size])
+        return "that end before its tensors do (file truncated)" if short else "with a damaged header (file changed)"
     return "of something else"
+
+
+def _told(header: bytes) -> int:
+    """Return how many bytes of tensors a safetensors header tells of; 0 where it does not hold together."""
+    try:
+        entries = json.loads(header)
+        return max((int(entries[key]["data_offsets"][1]) for key in entries if key != "__metadata__"), default=0)
+    except (ValueError, ArithmeticError, RecursionError, TypeError, LookupError):
+        return 0
 
 
 def _config_difference(manifest: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> str:

@@ -83,6 +83,23 @@ def header_only(path: Path) -> None:
     path.write_bytes(data[: 8 + int.from_bytes(data[:8], "little")])
 
 
+def other_brace(path: Path) -> None:
+    """Spoil the JSON of the header, all of whose tensors are there."""
+    data = bytearray(path.read_bytes())
+    data[7 + int.from_bytes(data[:8], "little")] = ord("{")
+    path.write_bytes(data)
+
+
+def other_length(path: Path) -> None:
+    """Let the header begin with another length."""
+    data = path.read_bytes()
+    path.write_bytes((int.from_bytes(data[:8], "little") - 40).to_bytes(8, "little") + data[8:])
+
+
+def cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
 def jpeg(path: Path) -> None:
     path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(500))
 
@@ -94,7 +111,10 @@ def pickled(path: Path) -> None:
 BAD: list[tuple[Callable[[Path], Any], str, str]] = [
     (flip, "sha256 differs from its manifest .file changed", "the tensors differ from the sha256"),
     (half, r"sha256 differs from its manifest \(file truncated at [\d,]+ of [\d,]+ bytes\)", "expected a safetensors"),
-    (header_only, "file truncated at", r"end before its tensors do|end before their tensors do"),
+    (header_only, "file truncated at", r"bytes that end before its tensors do \(file truncated\); restore it"),
+    (cut_header, "file truncated at", r"bytes that end before its tensors do \(file truncated\); restore it"),
+    (other_brace, "sha256 differs", r"bytes with a damaged header \(file changed\); restore it"),
+    (other_length, "sha256 differs", r"bytes with a damaged header \(file changed\); restore it"),
     (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)", r"is empty \(0 bytes\)"),
     (lambda path: path.write_bytes(bytes(range(256)) * 9), "sha256 differs", "expected a safetensors file"),
     (lambda path: path.write_text("weights"), "sha256 differs", "found 7 bytes of something else"),
