@@ -252,7 +252,8 @@ def are_finite(state: Any) -> bool:
     ]
     if all(bool(torch.isfinite(total)) for total in totals):
         return True
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)  # a square may overflow where its root does not
+    # A finite number may have a square that is not.
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def _leaves(state: Any) -> Iterator[Any]:

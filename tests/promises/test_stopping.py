@@ -199,9 +199,7 @@ def test_promise_11_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_promise_11_repeated_signals_break_no_save_off(
-    first: int, again: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_promise_11_repeated_signals_break_no_save_off(first: int, again: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler repeats itself, a terminal closes behind it: a second Ctrl-C alone means now."""
     monkeypatch.setattr(signals, "_ECHO_SECONDS", -1.0)
     with signals.StopRequest() as stop:

@@ -204,7 +204,7 @@ def test_promise_13_every_kind_of_state_is_looked_at(bad: float) -> None:
     assert not are_finite({"wide": torch.tensor([bad], dtype=torch.float64), "narrow": torch.ones(2)})
 
 
-@pytest.mark.parametrize("value, dtype", [(1e38, torch.float32), (6e4, torch.float16), (1e300, torch.float64)])
+@pytest.mark.parametrize(("value", "dtype"), [(1e38, torch.float32), (6e4, torch.float16), (1e300, torch.float64)])
 def test_promise_13_large_numbers_are_finite(value: float, dtype: torch.dtype) -> None:
     """Their squares are not, in their own type or in the one that norms are summed in."""
     large = torch.full((3, 5), value, dtype=dtype)
