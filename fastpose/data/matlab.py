@@ -22,7 +22,9 @@ DEEPEST, DIMENSIONS = 32, 8
 """Levels of structures in structures, and sides of an array: MPII's annotation has 9, and 3."""
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _STRUCT, _CHAR, _FIRST_NUMBERS, _LAST_NUMBERS = 1, 2, 4, 6, 15
+_CELL, _STRUCT, _CHAR, _OPAQUE = 1, 2, 4, 17
+_READ = {_CELL, _STRUCT, _CHAR, *range(6, 16)}
+"""Classes that are read: 6 to 15 are numbers."""
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
 """Bytes of a number of each type."""
@@ -96,8 +98,13 @@ class _Walk:
         self.tag, self.flags = struct.Struct(f"{order}2I"), struct.Struct(f"{order}4I")
 
     def name(self) -> str:
-        """Return the variable's name; what follows it need not be there."""
-        return self.header(8, len(self.data))[2]
+        """Return the variable's name, of whatever class it is; what follows it need not be there."""
+        end = len(self.data)
+        flags, place = self.leading_flags(8, end)
+        if flags & 0xFF != _OPAQUE:  # MATLAB's own strings, tables and dates have no sides
+            place = self.element(place, end, (_INT32,))[3]
+        _, start, size, _ = self.element(place, end, (_INT8,))
+        return self.data[start : start + size].decode("latin-1")
 
     def check(self) -> None:
         """Raise ``ValueError`` unless every tag holds what it says."""
@@ -118,21 +125,28 @@ class _Walk:
             raise ValueError(f"an array has an element of type {kind} and {size:,} bytes where none such can be")
         return kind, start, size, after
 
-    def header(self, place: int, end: int) -> tuple[int, int, str, int]:
-        """Return an array's class, number of entries, name, and where its content begins."""
+    def leading_flags(self, place: int, end: int) -> tuple[int, int]:
+        """Return an array's flags, whose last byte is its class, and where its sides begin."""
         if place + 16 > end:
             raise ValueError("an array ends within its header")
         kind, size, flags, _ = self.flags.unpack_from(self.data, place)
-        if (kind, size) != (_UINT32, 8) or flags & _COMPLEX:
-            raise ValueError("an array is complex, or its flags are damaged")
-        _, start, size, place = self.element(place + 16, end, (_INT32,))
+        if (kind, size) != (_UINT32, 8):
+            raise ValueError("an array's flags are damaged")
+        return flags, place + 16
+
+    def header(self, place: int, end: int) -> tuple[int, int, int]:
+        """Return an array's class, number of entries, and where its content begins."""
+        flags, place = self.leading_flags(place, end)
+        if flags & _COMPLEX or flags & 0xFF not in _READ:
+            found = "complex numbers" if flags & _COMPLEX else f"class {flags & 0xFF}"
+            raise ValueError(f"it has an array of {found}, expected real numbers, text, cells and structures")
+        _, start, size, place = self.element(place, end, (_INT32,))
         if size % 4 or not 2 <= size // 4 <= DIMENSIONS:
             raise ValueError(f"an array has sides in {size} bytes")
         sides = struct.unpack_from(f"{self.order}{size // 4}i", self.data, start)
         if min(sides) < 0:
             raise ValueError(f"an array has sides {sides}")
-        _, start, size, place = self.element(place, end, (_INT8,))
-        return flags & 0xFF, math.prod(sides), self.data[start : start + size].decode("latin-1"), place
+        return flags & 0xFF, math.prod(sides), self.element(place, end, (_INT8,))[3]
 
     def matrix(self, place: int, end: int, level: int) -> None:
         """Check the array between two places; one of no bytes is empty."""
@@ -140,10 +154,8 @@ class _Walk:
             return
         if level > DEEPEST:
             raise ValueError(f"it has structures in structures, more than {DEEPEST} deep")
-        kind, count, _, place = self.header(place, end)
-        if _FIRST_NUMBERS <= kind <= _LAST_NUMBERS:
-            place = self.numbers(place, end, count)
-        elif kind == _CHAR:
+        kind, count, place = self.header(place, end)
+        if kind == _CHAR:
             place = self.letters(place, end, count)
         elif kind == _CELL:
             place = self.inner(place, end, count, level)
@@ -153,7 +165,7 @@ class _Walk:
                 raise ValueError(f"it has {count:,} structures without fields")
             place = self.inner(place, end, fields * count, level)
         else:
-            raise ValueError(f"it has an array of class {kind}, expected numbers, text, cells and structures")
+            place = self.numbers(place, end, count)
         if place != end:
             raise ValueError(f"{end - place:,} bytes are left behind an array")
 
@@ -183,8 +195,6 @@ class _Walk:
 
     def inner(self, place: int, end: int, count: int, level: int) -> int:
         """Check the arrays of a cell or structure, each of which takes a tag at least."""
-        if 8 * count > end - place:
-            raise ValueError(f"{count:,} arrays are announced in {end - place:,} bytes")
         for _ in range(count):
             _, start, size, place = self.element(place, end, (_MATRIX,))
             if start + size != place:

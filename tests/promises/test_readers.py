@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import warnings
@@ -77,10 +79,51 @@ def structure(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def int32s(*numbers: int) -> bytes:
+    """Return numbers as they stand in a MATLAB file: tags, flags and sides."""
+    return struct.pack(f"<{len(numbers)}i", *numbers)
+
+
+def with_sides(before: tuple[int, int], after: tuple[int, int]) -> Callable[[bytes], bytes]:
+    """Return what gives the first array of some sides others."""
+    return lambda data: data.replace(int32s(5, 8, *before), int32s(5, 8, *after), 1)
+
+
+def variable(flags: int, content: bytes) -> bytes:
+    """Return a variable of MATLAB's, whole."""
+    body = int32s(6, 8, flags, 0) + content
+    return int32s(14, len(body)) + body
+
+
+def text(letters: bytes) -> bytes:
+    return int32s(1, len(letters)) + letters + bytes(-len(letters) % 8)
+
+
+def nested(levels: int) -> bytes:
+    """Return a MATLAB file of structures in structures."""
+    from scipy.io import savemat
+
+    content: object = np.eye(2)
+    for _ in range(levels):
+        content = {"x": content}
+    savemat(file := io.BytesIO(), {"a": content})
+    return file.getvalue()
+
+
+WITHOUT_FIELDS = variable(2, int32s(5, 8, 1000, 1000) + text(b"other") + int32s(5, 4, 8, 0) + text(b""))
+OPAQUE = variable(17, text(b"other") + text(b"MCOS") + text(b"string") + variable(13, int32s(5, 8, 1, 0) + text(b"")))
 TEXT = (16).to_bytes(4, "little") + (9).to_bytes(4, "little")  # the tag of the nine letters of photo.jpg
 FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "text of an unknown type": (lambda data: data.replace(TEXT, b"\x63\0\0\0" + TEXT[4:]), "element of type 99"),
     "text longer than the file": (lambda data: data.replace(TEXT, TEXT[:4] + b"\0\0\0\x10"), "268,435,456 bytes"),
+    "a text of more letters than it has": (with_sides((1, 9), (1, 90)), "90 letters has 9 bytes"),
+    "more numbers than it has": (with_sides((2, 2), (2, 3)), "6 numbers has 32 bytes"),
+    "more structures than it has": (with_sides((1, 1), (1000, 1000)), "ends within a tag"),
+    "structures without fields": (lambda data: data + WITHOUT_FIELDS, "1,000,000 structures without fields"),
+    "deep structures": (lambda data: nested(matlab.DEEPEST + 2), f"more than {matlab.DEEPEST} deep"),
+    "complex numbers": (lambda data: data.replace(int32s(6, 8, 6, 0), int32s(6, 8, 0x806, 0)), "complex numbers"),
+    "a string of MATLAB's own": (lambda data: data[:128] + OPAQUE, "array of class 17"),
+    "damaged flags": (lambda data: data.replace(int32s(6, 8, 2, 0), int32s(6, 9, 2, 0), 1), "flags are damaged"),
     "cut": (lambda data: data[:-9], "before its variables do"),
     "not MATLAB": (lambda data: b"\x89HDF" + bytes(200), "does not begin"),
 }
@@ -101,6 +144,30 @@ def test_promise_21_only_the_wanted_variables_of_matlab_are_read(tmp_path: Path)
     path = tmp_path / "a.mat"
     path.write_bytes(structure(path).replace(TEXT, b"\x63\0\0\0" + TEXT[4:]))
     assert list(matlab.load(path, ["other", "none"])) == ["other"]
+
+
+def neighbours() -> dict[str, bytes]:
+    """Return variables that nobody asks for, none of which fastpose reads."""
+    from scipy.io import savemat
+    from scipy.sparse import csc_array
+
+    made = {"own string": OPAQUE, "no fields": WITHOUT_FIELDS}
+    unread = {"complex": np.ones(3) * 1j, "sparse": csc_array(np.eye(4)), "ten sides": np.ones([2] * 10)}
+    for name, content in unread.items():
+        savemat(file := io.BytesIO(), {"z": content})
+        made[name] = file.getvalue()[128:]
+        savemat(file := io.BytesIO(), {"z": content}, do_compression=True)
+        made[f"{name}, packed"] = file.getvalue()[128:]
+    return made
+
+
+def test_promise_21_any_variable_may_stand_beside_the_wanted_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    good = structure(path)
+    for name, other in neighbours().items():
+        for data in (good + other, good[:128] + other + good[128:]):
+            path.write_bytes(data)
+            assert list(matlab.load(path, ["a"])) == ["a"], name
 
 
 def test_promise_20_a_matlab_file_of_packed_zeros_is_refused(tmp_path: Path) -> None:
@@ -131,6 +198,7 @@ def odd_hdf5(path: Path) -> None:
         file.create_dataset("texts", data=["a", "bb"], dtype=h5py.string_dtype())
         file.create_dataset("references", data=[file["good"].ref], dtype=h5py.ref_dtype)
         file.create_dataset("huge", (10**12,), "f8", chunks=(10,))
+        file.create_dataset("huge chunk", (10,), "f8", chunks=(10**8,), maxshape=(None,))
         file.create_dataset("long", data=np.ones(2, np.longdouble))
         file.create_group("group")
         layout = h5py.VirtualLayout((3,), "f8")
@@ -143,7 +211,7 @@ def test_promise_20_hdf5_is_read_from_the_file_itself_alone(tmp_path: Path) -> N
     with hdf5.opened(tmp_path / "a.h5") as file:
         assert file["good"].tolist() == [0.0, 1.0, 2.0]
         assert "virtual" in file
-        assert len(file) == 10
+        assert len(file) == 11
         for name in set(file) - {"good"}:
             with pytest.raises(ValueError, match=rf"a\.h5: {name}: (expected|announces)"):
                 file[name]
