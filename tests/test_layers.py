@@ -30,6 +30,7 @@ LAYERS = {
     "_native": 0,
     "_checks": 0,
     "_files": 0,
+    "_handlers": 0,
     "_torch_files": 0,
     "_numbers": 0,
     "skeletons": 0,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
-_TERMINAL_GONE: int | None = getattr(signal, "SIGHUP", None)  # not on every system
-_WATCHED = tuple(number for number in (signal.SIGTERM, signal.SIGINT, _TERMINAL_GONE) if number is not None)
-_ECHO_SECONDS = 2.0
+from fastpose import _handlers
 
-Handler = Callable[[int, FrameType | None], None]
+_WATCHED, _ECHO_SECONDS = _handlers.WATCHED, _handlers.ECHO_SECONDS
 
 
 class StopRequest:
@@ -28,16 +26,16 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal = 0
         self._since = 0.0
-        self._before: dict[int, object] = {}
+        self._before: Mapping[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        self._before = _watch(_WATCHED, self._note)
+        self._before = _handlers.take(_WATCHED, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _put_back(self._before)
+        _handlers.put_back(self._before)
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -63,7 +61,7 @@ def before_the_first_step() -> Iterator[None]:
         came.append(number)
         raise SystemExit(exit_code(number))
 
-    before = _watch([number for number in _WATCHED if number != signal.SIGINT], leave)
+    before = _handlers.take([number for number in _WATCHED if number != signal.SIGINT], leave)
     try:
         yield
     except SystemExit:
@@ -71,7 +69,7 @@ def before_the_first_step() -> Iterator[None]:
             print(f"{signal_name(came[0])}: before the first step, there was nothing to save", file=sys.stderr)
         raise
     finally:
-        _put_back(before)
+        _handlers.put_back(before)
 
 
 def exit_code(number: int) -> int:
@@ -87,16 +85,3 @@ def signal_name(number: int) -> str:
 def is_signal(reason: str) -> bool:
     """Return whether the reason why a run ended is the name of a signal."""
     return reason in {signal_name(number) for number in _WATCHED}
-
-
-def _watch(numbers: tuple[int, ...] | list[int], handler: Handler) -> dict[int, object]:
-    """Give signals a handler where the thread may and nobody ignores them; return the handlers from before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heard}
-
-
-def _put_back(before: dict[int, object]) -> None:
-    for number, handler in before.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
