@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -105,12 +106,18 @@ def evaluate(
     import torch
 
     from fastpose.metrics.report import write_jsonl
-    from fastpose.training import distributed, randomness
+    from fastpose.training import checkpoint, distributed, randomness
+    from fastpose.training.config import code_left_out
 
     _checks.choice("precision", precision, PRECISIONS)
     if out is not None:
         check_folder(out)
     system, config, network = open_weights(recipe, weights, [*_without_photo_cache(recipe), *overrides])
+    code = code_left_out(checkpoint.read_about(weights).get("config", {}), overrides)
+    if code:
+        warnings.warn(
+            f"{weights}: names {code}, code that a file may not choose; add it to have its score", stacklevel=2
+        )
     if system.estimator is not None:
         network = for_images(network, config, precision)
     elif precision != "fp32":
@@ -134,7 +141,7 @@ def _without_photo_cache(recipe: str) -> list[str]:
 
 def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recipe:
     """Return the recipe with the configuration of the run to go on with, the overrides applied."""
-    from fastpose.training.config import anchored, apply_overrides, from_dict, without_code
+    from fastpose.training.config import anchored, apply_overrides, code_left_out, from_dict, without_code
     from fastpose.training.run_folder import RunFolder
 
     loaded = load_recipe(recipe)
@@ -142,4 +149,10 @@ def _resumed(recipe: str, overrides: Sequence[str], resume: str | Path) -> Recip
     if name and name != loaded.name:
         raise ValueError(f"run {resume}: is of recipe {name}, cannot go on as {loaded.name}; name the recipe {name}")
     config: Any = from_dict(systems.get(loaded.system).config, without_code(values), recipe=loaded.name)
+    code = code_left_out(values, overrides)
+    if code:
+        key = code.partition("=")[0]
+        raise ValueError(
+            f"run {resume}: names {code}, code that a file may not choose; add it, or {key}= to leave it out"
+        )
     return replace(loaded, config=anchored(apply_overrides(config, overrides, loaded.name), config))

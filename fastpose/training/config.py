@@ -307,6 +307,13 @@ def without_code(values: Any) -> Any:
     return kept | {key: "" for key in _CODE if key in values}
 
 
+def code_left_out(values: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """Return ``key=value`` of the code that a file's configuration names and no override decides on; empty for none."""
+    decided = {_split(override)[0] for override in overrides}
+    named = {key: value for key, value in flatten(values).items() if key.rpartition(".")[2] in _CODE and value}
+    return ", ".join(f"{key}={value!r}" for key, value in named.items() if key not in decided)
+
+
 def to_yaml(values: Any) -> str:
     """Return a configuration (dataclass or nested dict) as YAML in declared order."""
     import yaml

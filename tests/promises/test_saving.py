@@ -22,7 +22,7 @@ import torch
 import trained
 
 import fastpose
-from fastpose import _files
+from fastpose import _files, training
 from fastpose.training import checkpoint, loop, resume_point, systems
 from fastpose.training import config as configuration
 
@@ -351,3 +351,21 @@ def test_promise_21_no_file_names_code(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(configuration.to_yaml({"system": "pona", "config": config}))
     with pytest.raises(ValueError, match=r"recipe own: names code to import, which a file may not; .*test\.detector="):
         configuration.load_recipe(tmp_path / "own.yaml")
+
+
+@pytest.mark.slow
+def test_promise_21_code_that_a_run_named_is_not_left_out_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_judge.py").write_text("def see(images):\n    return [[0.5]] * len(images)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = runs.train("pona", tmp_path, "test.detector=my_judge:see", "run.max_steps=1").folder
+    with pytest.raises(
+        ValueError, match=r"names test\.detector='my_judge:see', code that .*; add it, or test\.detector="
+    ):
+        runs.train("pona", tmp_path, "run.max_steps=2", resume=run)
+    runs.train("pona", tmp_path, "test.detector=my_judge:see", "run.max_steps=2", resume=run)
+    weights = run / "weights" / "last.safetensors"
+    with pytest.warns(UserWarning, match=r"last\.safetensors: names test\.detector='my_judge:see', code that"):
+        assert "DS" not in [row.name for row in training.evaluate("pona/tiny", weights)]
+    assert "DS" in [row.name for row in training.evaluate("pona/tiny", weights, ["test.detector=my_judge:see"])]
