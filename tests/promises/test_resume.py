@@ -83,6 +83,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "run.log_every": ("1", "4", "5"),
     "run.deterministic": ("no", "yes"),
 }
+FIXED = {"caption": {"run.accumulate": "1"}}  # each turn has a batch of its own
 # An epoch is three steps: the middle of one, its end, the step after it, and one after another.
 STOPS = ((1,), (2,), (3,), (4,), (5, 6), (1, 4, 7), (3, 9), (2, 3, 4, 5), (11,), (12,))
 WORKERS = ((0, 0), (0, 1), (1, 0), (2, 1), (0, 2), (1, 1))  # before and after the first interruption
@@ -107,7 +108,8 @@ def cases(system: str, each: int) -> list[Case]:
     draw = random.Random(f"{system} 8")
     found = []
     for variant in VARIANTS[system] * each:
-        words = [f"{name}={draw.choice(values)}" for name, values in CHOICES.items()]
+        chosen = {name: draw.choice(values) for name, values in CHOICES.items()} | FIXED.get(system, {})
+        words = [f"{name}={value}" for name, value in chosen.items()]
         found.append(Case(system, (*words, *variant), draw.choice(STOPS), draw.choice(WORKERS)))
     return found
 
