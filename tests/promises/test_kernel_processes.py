@@ -28,8 +28,8 @@ TIMEOUT = 120  # seconds, for a machine ten times slower
 
 def run(code: str) -> str:
     """What a process with two threads says that runs the code; it must end well and leave nothing on stderr."""
-    head = "import os, sys, threading\nimport torch\nfrom fastpose import _native, ops\nimport kernel_calls\n"
-    command = [sys.executable, "-W", "ignore", "-c", head + "torch.set_num_threads(2)\n" + code]
+    head = "import kernel_calls\nimport torch\nfrom fastpose import _native, ops\ntorch.set_num_threads(2)\n"
+    command = [sys.executable, "-W", "ignore", "-c", head + code]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=TIMEOUT, env=runs.environment(OMP_NUM_THREADS="2"), check=False
     )
@@ -128,6 +128,8 @@ def test_promise_28_an_interrupt_during_a_kernel_comes_after_it():
 
 ALL = "calls = kernel_calls.calls()\nexpected = {name: call() for name, call in calls.items()}\n"
 FORKED = """
+import os
+
 def child():  # torch's own operations would wait for the parent's threads for ever; the sum of a residual is one
     assert {name: call() for name, call in calls.items() if name != "residual"}.items() <= expected.items()
     torch.set_num_threads(1)
@@ -148,7 +150,6 @@ assert fork() == 0
 """
 
 
-@pytest.mark.slow
 def test_promise_28_a_forked_child_computes_what_its_parent_does():
     assert run(ALL + FORKED) == ""
 
@@ -156,6 +157,8 @@ def test_promise_28_a_forked_child_computes_what_its_parent_does():
 @pytest.mark.slow
 def test_promise_28_a_fork_while_other_threads_are_in_kernels():
     code = """
+import threading
+
 done = threading.Event()
 def work():
     while not done.is_set():
@@ -198,7 +201,7 @@ def test_promise_28_workers_of_pools_and_loaders_compute(method):
 
 
 AT_THE_END = """
-import atexit
+import atexit, threading
 cpu, ready = _native.module().cpu, threading.Event()
 maps = [torch.randn(2, 32, 4096) for _ in range(3)]
 out, lse = torch.empty(2, 32, 4096), torch.empty(2, 4096)
@@ -249,6 +252,26 @@ def test_promise_28_without_memory_a_call_raises_and_the_next_one_works(room, fi
     assert "loss MemoryError scratch memory" in said
     assert "endless MemoryError scratch memory" in said
     assert said.endswith("\n18.0\n")
+
+
+REFUSED_A_THREAD = """
+import resource
+torch.set_num_threads(1)
+maps = torch.randn(2, 8, 40, 40), *torch.randn(2, 2, 8, 20, 20)
+expected = ops.nonlocal_attention(*maps)
+torch.set_num_threads(2)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + {room} * 2**20, -1))
+for _ in range(2):
+    print(torch.equal(ops.nonlocal_attention(*maps), expected))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how large the process is")
+@pytest.mark.parametrize("room", [2, 4, 7])
+def test_promise_28_where_a_thread_is_refused_fewer_compute(room):
+    """There is memory for what a kernel needs, and none for another thread's stack."""
+    assert run(REFUSED_A_THREAD.format(room=room)) == "True\nTrue\n"
 
 
 def test_promise_28_more_threads_than_any_machine_has_are_fewer():
