@@ -12,13 +12,14 @@ from comparing import assert_close
 from op_fuzz import Call, Draw
 from torch import Tensor
 
-from fastpose import _native
+from fastpose import _native, ops
 
 if _native.missing():
     pytest.skip(_native.missing(), allow_module_level=True)
 
 TERMS = 4.0  # the largest of the numbers whose sums cancel
 FEW, MANY = 120, int(os.environ.get("FASTPOSE_TESTS_FUZZ", "10000"))
+"""Random calls of each operation: in the fast suite, and in the slow one, where the variable says another number."""
 REFUSED = (TypeError, ValueError)
 
 
@@ -95,6 +96,12 @@ def check_all(name: str, numbers) -> dict[str, int]:
         ends[end] = ends.get(end, 0) + 1
     assert min(ends.get(end, 0) for end in ("served", "refused")) > len(numbers) // 20, f"{name}: {ends}"
     return ends
+
+
+def test_promise_28_every_operation_is_called_at_random():
+    tried = {make(Draw("0")).function for make in op_fuzz.CALLS.values()}
+    without_kernels = {"attention_rows", "explain", "operations"}
+    assert {name for name in ops.__all__ if getattr(ops, name) not in tried} == without_kernels
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
