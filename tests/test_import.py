@@ -61,6 +61,11 @@ def test_promise_22_rooms_load_no_heavy_package_until_it_is_needed(tmp_path, roo
     assert loaded & set(HEAVY) <= allowed
 
 
+def test_promise_22_what_computes_costs_little_over_torch(tmp_path):
+    rooms = "\n".join(f"import fastpose.{room}" for room in ("ops", "nn", "losses", "models", "metrics"))
+    assert loaded_after(rooms, tmp_path) - loaded_after("import torch", tmp_path) == {"fastpose"}
+
+
 def test_promise_22_the_command_line_starts_without_torch(tmp_path):
     loaded = loaded_after("from fastpose.cli import main\nassert main(['--help']) == 0", tmp_path)
     assert loaded.isdisjoint({"torch", "cv2", "matplotlib", "scipy", "triton"})
