@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "training"))
 import toy_system
 
 from fastpose.cli import _errors
-from fastpose.training import link, loop, resuming
+from fastpose.training import link, loop, meeting, resume_point, resuming
 
 FAILURE = "photograph 7: cannot be read"
 
@@ -32,7 +32,7 @@ def fall(moment: str) -> None:
     if how == "raise":
         raise ValueError(FAILURE)
     if how == "rest":
-        time.sleep(8)  # longer than the collectives' timeout of the test
+        time.sleep(20)  # longer than the collectives' timeout of the test
         return
     if how == "hang":
         threading.Event().wait()
@@ -43,6 +43,7 @@ class FaultyTrainer(toy_system.ToyTrainer):
     def step(self, batch: dict[str, Any], update: Any) -> dict[str, Any]:
         if self.count == 5:
             fall("step")
+            fall("write")
         return super().step(batch, update)
 
     def train_dataset(self) -> Any:
@@ -72,7 +73,15 @@ def _save(job: Any) -> None:
     _plain_save(job)
 
 
-_plain_save = loop.Job.save
+def _write(*given: Any) -> Path:
+    """Write a resume point as slowly as a big one, until the other process has been dead for long enough."""
+    if os.environ.get("FAULT", "").startswith("write"):
+        (Path(os.environ["MARK"]) / "writes").touch()
+        time.sleep(2 * link.GRACE)
+    return _plain_write(*given)
+
+
+_plain_save, _plain_write = loop.Job.save, resume_point.save
 
 
 def main(words: Sequence[str]) -> int:
@@ -85,6 +94,8 @@ def main(words: Sequence[str]) -> int:
     with (
         mock.patch.object(toy_system, "ToyTrainer", FaultyTrainer),
         mock.patch.object(loop.Job, "save", _save),
+        mock.patch.object(resume_point, "save", _write),
+        mock.patch.object(meeting, "_machine", return_value=os.environ.get("HOST", "a")),
         mock.patch.object(link, "SILENCE", silence),
         mock.patch.object(resuming, "code", return_value=os.environ.get("CODE", "")),
     ):

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -81,7 +81,7 @@ def world(device: str = "auto", timeout_minutes: float = 30.0) -> Iterator[World
         joined = dist.is_available() and dist.is_initialized()
         yield World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, chosen)
         return
-    with meeting.met(min(60 * timeout_minutes, JOIN_SECONDS)) as (link, store):
+    with ExitStack() as left, meeting.met(min(60 * timeout_minutes, JOIN_SECONDS)) as (link, store):
         with link.within(JOIN_SECONDS, lambda: UNREACHABLE):
             _initialise(chosen, link, store, timedelta(minutes=timeout_minutes))
         place = World(link.rank, link.size, chosen, link)
@@ -89,8 +89,12 @@ def world(device: str = "auto", timeout_minutes: float = 30.0) -> Iterator[World
             yield place
             barrier(place)
             _settle(place)
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            left.callback(
+                dist.destroy_process_group
+            )  # it may wait for the others, who are told first why this one ends
+            raise
+        dist.destroy_process_group()
 
 
 def _initialise(device: torch.device, link: Link, store: Any, wait: timedelta) -> None:
@@ -176,6 +180,11 @@ def barrier(place: World) -> None:
         place.link.gather("")
     elif place.several:
         largest(0.0, place)
+
+
+def undisturbed(place: World) -> AbstractContextManager[None]:
+    """Return a context in which this process needs nobody else: the end of another one does not cut it off."""
+    return nullcontext() if place.link is None else place.link.undisturbed()
 
 
 def compare(what: Mapping[str, Any], place: World) -> None:

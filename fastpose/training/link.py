@@ -9,6 +9,8 @@ for these has no limit as long as everyone lives.
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
 import json
 import os
 import selectors
@@ -31,6 +33,8 @@ GRACE = 5.0
 
 EXIT_CODE = 2
 _LONGEST = 1 << 24  # bytes of one message
+_FIRST = 1 << 10  # of the first line, which a stranger may send
+_STRANGERS = 16  # connections at a time that have not yet shown the token
 
 Message = dict[str, Any]
 
@@ -40,16 +44,21 @@ class LostProcess(ConnectionError):
 
 
 class _Line:
-    """One connection, in messages of one line each."""
+    """One connection, in messages of one line each; ``token`` is the line that the other end has to begin with."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, token: str = "") -> None:
         connection.settimeout(SILENCE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection, self.rank = connection, -1
         self.heard = time.monotonic()
         self.ended = False
         self.reason = ""  # that it gave for its end
+        self._token = token.encode()
         self._rest, self._sending = b"", threading.Lock()
+
+    def begin(self, token: str) -> None:
+        """Send the line without which the leader listens to nobody; raises ``OSError``."""
+        self.connection.sendall(token.encode() + b"\n")
 
     def send(self, message: Message) -> None:
         """Send a message; whoever does not take it is found by the other end of the line."""
@@ -57,18 +66,25 @@ class _Line:
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
-        """Return the messages that have come, None when the other end has closed; called when there is something."""
+        """Return the messages that have come, None where the other end has closed or is a stranger's.
+
+        Called when there is something; nothing that a stranger sends is taken apart.
+        """
         try:
             data = self.connection.recv(1 << 16)
         except OSError:
             return None
         self.heard = time.monotonic()
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if not data or len(self._rest) > _LONGEST:
+        if self._token and lines:
+            if not hmac.compare_digest(lines.pop(0), self._token):
+                return None
+            self._token = b""
+        if not data or len(self._rest) > (_FIRST if self._token else _LONGEST):
             return None
         try:
             return [dict(json.loads(line)) for line in lines]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
 
@@ -77,7 +93,7 @@ class Link:
 
     Args:
         rank, size: of this process, and of all.
-        host: the machine of this process.
+        host: the machine of this process: its name, and behind a space what tells it from others of that name.
         token: what all processes of this job know; others are not listened to.
     """
 
@@ -88,6 +104,9 @@ class Link:
         self.hosts = {rank: host}
         self._said = ""  # the machine on which the sentence of the verdict is said already
         self.finished = threading.Event()  # the main thread needs no watching any more
+        self._undisturbed = False
+        self._listening: socket.socket | None = None
+        self._strangers: list[_Line] = []
         self._lines: dict[int, _Line] = {}
         self._heard: dict[str, dict[int, str]] = {}
         self._open: dict[str, list[str]] = {}
@@ -97,16 +116,20 @@ class Link:
         self._thread = threading.Thread(target=self._watch, name="fastpose-link", daemon=True)
         self._closed = False
         self._doom = 0.0
+        self._beaten = time.monotonic()
         self._turn = 0
 
     # ---- beginning ---------------------------------------------------------------------------------------------
 
-    def listen(self) -> int:
-        """Open the leader's end and return its port."""
-        both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if both else socket.AF_INET
-        listening = socket.create_server(("", 0), family=family, dualstack_ipv6=both, backlog=self.size)
+    def listen(self, address: str = "") -> int:
+        """Open the leader's end at an address of this machine (everywhere where none is given); return its port."""
+        both = not address and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both or ":" in address else socket.AF_INET
+        waiting = _STRANGERS + self.size
+        listening = socket.create_server((address, 0), family=family, dualstack_ipv6=both, backlog=waiting)
+        listening.setblocking(False)  # one that is gone again must not be waited for
         self._selector.register(listening, selectors.EVENT_READ)
+        self._listening = listening
         self._thread.start()
         return int(listening.getsockname()[1])
 
@@ -114,9 +137,19 @@ class Link:
         """Open the end of another process; raises ``OSError``."""
         line = _Line(socket.create_connection(address, timeout=seconds))
         line.rank = 0
+        line.begin(self.token)
         self._add(line)
-        line.send({"hello": self.rank, "token": self.token, "host": self.host})
+        line.send({"hello": self.rank, "host": self.host})
         self._thread.start()
+
+    def outward(self) -> str:
+        """Return the address that another machine of the job knows this one by, empty where there is none."""
+        for line in list(self._lines.values()):
+            with suppress(OSError):
+                own = line.connection.getsockname()[0].removeprefix("::ffff:")
+                if not ipaddress.ip_address(own).is_loopback:
+                    return str(own)
+        return ""
 
     # ---- for the main thread -----------------------------------------------------------------------------------
 
@@ -149,6 +182,16 @@ class Link:
             yield
         finally:
             self._limit = None
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Let the body come to its end though the job has to end: it needs nobody else, and must not be cut off."""
+        self._undisturbed = True
+        try:
+            yield
+        finally:
+            self._doom = time.monotonic() + GRACE
+            self._undisturbed = False
 
     def lost(self, seconds: float = 0.0) -> BaseException | None:
         """Return the error that says who has ended, waiting so long for it to be known; None where all live.
@@ -192,26 +235,35 @@ class Link:
     # ---- the thread --------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        beaten = time.monotonic()
         while not self._closed:
-            for key, _ in self._selector.select(BEAT / 8):
-                self._read(key.fileobj, key.data)
-            now = time.monotonic()
-            if now - beaten > 4 * BEAT:  # this process was stopped: what the others sent meanwhile is yet to be read
-                for line in self._lines.values():
-                    line.heard = now
-            if now - beaten >= BEAT:
-                beaten = now
-                self._tell({})
-            self._judge(now)
+            try:
+                self._attend()
+            except Exception as error:  # whatever it is: a job that nobody watches could wait for ever
+                self._end(
+                    f"{self._named([self.rank])} has lost its line to the others ({type(error).__name__}: {error})"
+                )
+            overdue = self.verdict and time.monotonic() > self._doom
+            if overdue and not self._undisturbed and not self.finished.is_set():
+                self._die()  # the main thread may wait in a collective for ever
+
+    def _attend(self) -> None:
+        """Read what has come in a moment, give the sign of life, look for who gives none."""
+        for key, _ in self._selector.select(BEAT / 8):
+            self._read(key.fileobj, key.data)
+        now = time.monotonic()
+        if now - self._beaten > 4 * BEAT:  # this process was stopped: what the others sent meanwhile is yet to be read
+            for line in self._lines.values():
+                line.heard = now
+        if now - self._beaten >= BEAT:
+            self._beaten = now
+            self._tell({})
+        self._judge(now)
 
     def _judge(self, now: float) -> None:
-        """Look for those that are silent, for a limit that has passed, and whether the end has to be forced."""
-        if self.verdict:
-            if now > self._doom and not self.finished.is_set():
-                self._die()  # the main thread may wait in a collective for ever
-            return
-        for line in list(self._lines.values()):
+        """Look for those that are silent, and for a limit that has passed."""
+        for line in [line for line in self._strangers if now - line.heard > SILENCE]:
+            self._let_go(line)
+        for line in [] if self.verdict else list(self._lines.values()):
             if not line.ended and now - line.heard > SILENCE:
                 self._end(f"{self._named([line.rank])} has not answered for {SILENCE:g} s", line.rank)
         limit = self._limit
@@ -225,22 +277,42 @@ class Link:
 
     def _read(self, source: Any, line: _Line | None) -> None:
         if line is None:
-            self._add(_Line(source.accept()[0]))
+            self._accept(source)
             return
         messages = line.receive()
         for message in messages or []:
             self._take(line, message)
         if messages is None:
-            self._selector.unregister(line.connection)
-            line.connection.close()
+            self._let_go(line)
             known, spoke, line.ended = self._lines.get(line.rank) is line, line.ended, True
             if known and not spoke and not self.finished.is_set():
                 self._end(f"{self._named([line.rank])} has ended without a word (killed, or out of memory)", line.rank)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Open a line to whoever has called; the oldest of too many strangers has to go."""
+        try:
+            connection = listening.accept()[0]
+        except OSError:  # gone again, or no file descriptor is left: there may be one later
+            time.sleep(BEAT / 8)
+            return
+        if len(self._strangers) >= _STRANGERS + self.size:
+            self._let_go(self._strangers[0])
+        self._add(_Line(connection, self.token))
 
     def _add(self, line: _Line) -> None:
         self._selector.register(line.connection, selectors.EVENT_READ, line)
         if line.rank >= 0:
             self._lines[line.rank] = line
+        else:
+            self._strangers.append(line)
+
+    def _let_go(self, line: _Line) -> None:
+        if line.connection.fileno() < 0:
+            return
+        self._selector.unregister(line.connection)
+        line.connection.close()
+        if line in self._strangers:
+            self._strangers.remove(line)
 
     def _take(self, line: _Line, message: Message) -> None:
         """Act on one message."""
@@ -262,17 +334,17 @@ class Link:
             self._release(message["open"], message["texts"])
 
     def _welcome(self, line: _Line, message: Message) -> None:
-        """Take in a process that says who it is; a stranger is let go."""
+        """Take in a process that says who it is; when the last has come, nobody else can come."""
         rank = message.get("hello", 0)
-        if message.get("token") != self.token:
-            self._selector.unregister(line.connection)
-            line.connection.close()
-            return
         if rank in self._lines or not 0 < rank < self.size:
             line.send({"verdict": f"RANK: {rank} of {self.size} is taken, or none of these", "dead": [], "said": ""})
             return
         line.rank, self.hosts[rank] = rank, message["host"]
         self._lines[rank] = line
+        self._strangers.remove(line)
+        if len(self._lines) == self.size - 1 and self._listening is not None:
+            self._selector.unregister(self._listening)
+            self._listening.close()
 
     # ---- words -------------------------------------------------------------------------------------------------
 
@@ -327,5 +399,5 @@ class Link:
     def _named(self, ranks: list[int]) -> str:
         if len(ranks) != 1:
             return f"processes {', '.join(map(str, ranks))} of {self.size}"
-        host = self.hosts.get(ranks[0])
+        host = self.hosts.get(ranks[0], "").partition(" ")[0]
         return f"process {ranks[0]} of {self.size}" + (f" (on {host})" if host else "")

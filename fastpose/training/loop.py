@@ -259,7 +259,8 @@ class Job:
             self.stop.signal = self.evaluate(pausing=reason != "finished")
             if self.stop.signal:
                 return self._say_stopped(signal_name(self.stop.signal))
-        self._write_outcome(reason)
+        with distributed.undisturbed(self.place):
+            self._write_outcome(reason)
         return Ending(reason, 0)
 
     def _say_stopped(self, reason: str) -> Ending:
@@ -388,9 +389,10 @@ class Job:
             )
         private = distributed.gather(snapshot.take_private(self), self.place)
         if self.place.leader:
-            self.logbook.flush()
-            resume_point.save(self.folder.state, snapshot.take(self, private), self.described, self.position.step)
-            self._publish("last")
+            with distributed.undisturbed(self.place):
+                self.logbook.flush()
+                resume_point.save(self.folder.state, snapshot.take(self, private), self.described, self.position.step)
+                self._publish("last")
         distributed.barrier(self.place)
 
     def resume(self, path: Path, allow_changes: bool) -> None:

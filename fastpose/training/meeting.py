@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
+import signal
 import socket
 import struct
 import time
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from fastpose.training.link import BEAT, EXIT_CODE, GRACE, SILENCE, Link, LostProcess
+from fastpose.training.signals import exit_code, signal_name
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _meetings = count()  # a process that joins twice must not find what it left behind
@@ -41,6 +45,8 @@ def met(seconds: float) -> Iterator[tuple[Link, Any]]:
     store, link = _connect(rank, size, address, until)
     try:
         link.gather("", seconds=max(until - time.monotonic(), 1.0))
+        outward = link.gather(link.outward())  # to the leader its own name may be the loopback; the others know better
+        _choose_interface(outward[rank] or outward[0])
         yield link, store
     except BaseException as error:
         said = _parting(link, error)
@@ -58,9 +64,18 @@ def _parting(link: Link, error: BaseException) -> BaseException:
         )
     if link.verdict and isinstance(error, LostProcess | SystemExit):
         link.leave()
-    elif link.fail(str(error) or type(error).__name__) and isinstance(error, Exception):
+    elif link.fail(_reason(error)) and isinstance(error, Exception):
         return SystemExit(EXIT_CODE)  # said once
     return error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the others are told of the end of this process: of a signal, its name."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal_name(signal.SIGINT)
+    code = error.code if isinstance(error, SystemExit) else 0
+    ended_by = [signal_name(number) for number in signal.Signals if exit_code(number) == code]
+    return (ended_by or [str(error) or type(error).__name__])[0]
 
 
 _SILENT = (
@@ -112,16 +127,18 @@ def _connect(rank: int, size: int, address: tuple[str, int], until: float) -> tu
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = PrefixStore(f"fastpose/{attempt}/{next(_meetings)}", shared)
     own = _own_address(address)
-    _choose_interface(own)
-    name = socket.gethostname()
     if rank == 0:
-        link = Link(rank, size, name, secrets.token_hex(16))
-        store.set("leader", f"{size} {own} {link.listen()} {link.token}")
+        link = Link(rank, size, _machine(), secrets.token_hex(16))
+        # Where the name of this machine is the loopback to itself, the others may still come from elsewhere.
+        everywhere = "%" in own or (_is_loopback(own) and not _is_loopback(address[0]))
+        listening = link.listen("" if everywhere else own)
+        store.set("leader", f"{size} {own} {listening} {link.token}")
         return PrefixStore("group", store), link
     theirs, host, port, token = _wait_for("leader", store, until).split()
     if int(theirs) != size:
         raise ValueError(f"WORLD_SIZE: {size} here (RANK={rank}) and {theirs} of RANK=0; {_OTHERS}")
-    link = Link(rank, size, name, token)
+    host = address[0] if _is_loopback(host) and not _is_loopback(address[0]) else host
+    link = Link(rank, size, _machine(), token)
     try:
         link.connect((host, int(port)), max(until - time.monotonic(), 1.0))
     except OSError as error:
@@ -129,7 +146,7 @@ def _connect(rank: int, size: int, address: tuple[str, int], until: float) -> tu
     return PrefixStore("group", store), link
 
 
-_FIREWALL = "open all ports between the machines of a job"
+_FIREWALL = "open all ports between the machines of a job, and give each process a RANK of its own"
 
 
 _stores: dict[tuple[str, int], Any] = {}
@@ -197,9 +214,24 @@ def _own_address(leader: tuple[str, int]) -> str:
         return probe.getsockname()[0]
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether an address, or a name as it is written, is a machine's way to itself."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _machine() -> str:
+    """Return the name of this machine and what tells it from another of that name (an image, a container)."""
+    told = [socket.gethostname()]
+    with suppress(OSError):  # Linux alone
+        told += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/net")]
+    return " ".join(told)
+
+
 def _choose_interface(own: str) -> None:
-    """Let gloo use the network that leads to the leader: the one of the machine's name may lead nowhere."""
-    if os.environ.get("GLOO_SOCKET_IFNAME") or own.startswith(("127.", "::1")):
+    """Let gloo use the network that joins the machines: the one of the machine's name may lead nowhere."""
+    if not own or os.environ.get("GLOO_SOCKET_IFNAME"):
         return
     for name in _interfaces(own):
         os.environ["GLOO_SOCKET_IFNAME"] = name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,21 @@ def _lay_cable(names: list[str], cable: list[str]) -> None:
         ip("-n", name, "link", "set", "lo", "up")
 
 
+@pytest.fixture(params=[("127.0.1.1", ADDRESSES[0]), (ADDRESSES[0], ADDRESSES[0])], ids=["loopback", "address"])
+def named(request: pytest.FixtureRequest, hosts: list[str]) -> Iterator[str]:
+    """A name of the first machine, and what each holds it for: to itself it is the loopback under Debian."""
+    name = "leader.fastpose.test"
+    folders = [Path("/etc/netns") / host for host in hosts]
+    try:
+        for folder, address in zip(folders, request.param, strict=True):
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+        yield name
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def on(hosts: list[str], commands: list[list[str]], folder: Path, **more: str) -> Iterator[list[ranks.Rank]]:
     """Run a command on each machine."""
@@ -90,6 +106,16 @@ def test_promise_10_torchrun_on_two_hosts(hosts: list[str], tmp_path: Path) -> N
         assert codes == [0, 0], [rank.said for rank in pair]
     assert list((tmp_path / "disk-0").glob("*/*/*/report.html"))
     assert not (tmp_path / "disk-1").exists()
+
+
+@pytest.mark.slow
+def test_promise_10_hosts_meet_by_a_name_that_is_the_loopback_to_the_leader(
+    hosts: list[str], named: str, tmp_path: Path
+) -> None:
+    commands = [[sys.executable, "-m", *words_of(tmp_path, host, "run.max_steps=2")] for host in (0, 1)]
+    with on(hosts, commands, tmp_path, WORLD_SIZE="2", MASTER_ADDR=named, MASTER_PORT=PORT) as pair:
+        codes = [rank.process.wait(timeout=ranks.PATIENCE) for rank in pair]
+        assert codes == [0, 0], [rank.said for rank in pair]
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ import ranks
 from fastpose.training import link, resume_point
 
 TOY = "faulty_system:main"
+SOON = "run.timeout_minutes=0.25"  # for the others to come, which they do
+NEVER = "run.timeout_minutes=0.05"  # for others that do not
 
 
 def of_the_job(printed: str) -> list[str]:
@@ -103,7 +105,7 @@ def test_promise_10_the_error_of_all_processes_is_said_once(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_promise_10_a_process_that_hangs_ends_the_job_after_the_timeout(tmp_path: Path) -> None:
-    with run_faulty(tmp_path, "step:1:hang", *STEADY, "run.timeout_minutes=0.05") as pair:
+    with run_faulty(tmp_path, "step:1:hang", *STEADY, SOON) as pair:
         assert [rank.ended() for rank in pair] == [2, 2]
         (said,) = [line for rank in pair for line in of_the_job(rank.said)]
         assert "one has not answered in a collective" in said
@@ -111,7 +113,7 @@ def test_promise_10_a_process_that_hangs_ends_the_job_after_the_timeout(tmp_path
 
 @pytest.mark.slow
 def test_promise_10_an_evaluation_may_take_longer_than_a_collective_waits(tmp_path: Path) -> None:
-    with run_faulty(tmp_path, "evaluate:0:rest", *STEADY, "run.epochs=1", "run.timeout_minutes=0.05") as pair:
+    with run_faulty(tmp_path, "evaluate:0:rest", *STEADY, "run.epochs=1", SOON) as pair:
         assert [rank.ended() for rank in pair] == [0, 0], pair[0].said
 
 
@@ -126,9 +128,28 @@ def test_promise_10_a_signal_to_one_process_saves_and_ends_all(tmp_path: Path, t
         assert [rank.ended() for rank in pair] == [0, 0], [rank.said for rank in pair]
 
 
+@pytest.mark.slow
+def test_promise_10_a_save_comes_to_its_end_though_another_process_dies(tmp_path: Path) -> None:
+    with run_faulty(tmp_path, "write:0:term", *STEADY, "run.checkpoint_steps=0") as pair:
+        ranks.wait_for((tmp_path / "writes").exists, "the save")
+        pair[1].send(signal.SIGKILL)
+        assert [rank.ended() for rank in pair] == [2, -signal.SIGKILL]
+        assert WITHOUT_A_WORD in pair[0].said
+    state, _ = resume_point.load(only_run(tmp_path) / "state")
+    assert state["position"]["step"] == 6
+    assert (only_run(tmp_path) / "weights" / "last.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_promise_10_a_signal_before_the_first_step_ends_all_and_is_named(tmp_path: Path) -> None:
+    with run_faulty(tmp_path, "start:1:term", *STEADY, each=[{}, {"HOST": "b"}]) as pair:
+        assert [rank.ended() for rank in pair] == [2, 143], [rank.said for rank in pair]
+        assert of_the_job(pair[0].said) == ["fastpose: process 1 of 2 (on b) has ended: SIGTERM"]
+        assert "SIGTERM: before the first step" in pair[1].said
+
+
 # ---- a process that never comes, or is another -----------------------------------------------------------------
 
-SOON = "run.timeout_minutes=0.05"  # three seconds for the others to come
 WRONG = {
     "out of range": ([{"RANK": "2"}], r"RANK: expected a number from 0 to 1, got '2'"),
     "no number": ([{"RANK": "first"}], r"RANK: expected a number from 0 to 1, got 'first'"),
@@ -156,7 +177,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_promise_10_processes_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
     each, sentence = WRONG[case]
-    with run_faulty(tmp_path, "::", SOON, each=each) as started:
+    with run_faulty(tmp_path, "::", SOON if len(each) > 1 else NEVER, each=each) as started:
         codes = [rank.ended() for rank in started]
         said = [line for rank in started for line in of_the_job(rank.said)]
     assert set(codes) == {2}
