@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastpose.training import checkpoint, optimizers, randomness
+from torch import Tensor
+
+from fastpose import _files
+from fastpose.training import checkpoint, distributed, optimizers, randomness, state_tree
 from fastpose.training.phases import are_finite
 
 if TYPE_CHECKING:
@@ -17,10 +21,14 @@ if TYPE_CHECKING:
 def take_private(job: Job) -> dict[str, Any]:
     """Return what each process has of its own: random state, the sums of its log, and the trainer's state.
 
-    That of the leader's trainer is part of ``take`` already.
+    The latter only where it is not that of the leader, which is part of ``take`` already: image pools are large.
     """
     own = {"random": randomness.capture(), "window": job.window.state_dict()}
-    return own if job.place.leader else {**own, "trainer": job.trainer.state()}
+    if not job.place.several:
+        return own
+    state = job.trainer.state()
+    mine = _hash(state)
+    return own if mine == distributed.share(mine, job.place) else {**own, "trainer": state}
 
 
 def take(job: Job, private: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,6 +115,12 @@ def _put_back(job: Job, state: Mapping[str, Any], source: Path, manifest: Mappin
     if known:
         job.window.load_state_dict(known["window"], job.place.device)
         randomness.restore(known["random"])
+
+
+def _hash(state: Any) -> str:
+    tensors: dict[str, Tensor] = {}
+    tree = state_tree.encode(state, tensors)
+    return _files.sha256((json.dumps(tree) + checkpoint.hash_tensors(tensors)).encode())
 
 
 def _states(owners: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,3 +95,10 @@ def test_promise_10_the_leader_alone_writes(pair: tuple[str, Path]) -> None:
     leader, other = json.loads((out / "logs" / "written.json").read_text())
     assert len(leader) > 20
     assert other == []
+
+
+@pytest.mark.slow
+def test_promise_10_a_resume_point_holds_the_state_of_all_once(pair: tuple[str, Path]) -> None:
+    _, out = pair
+    for own in runs.state_of(run_of(out / "whole"))["processes"]:
+        assert "trainer" not in own
