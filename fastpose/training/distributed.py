@@ -59,8 +59,8 @@ class World:
 def world(device: str = "auto", timeout_minutes: float = 30.0) -> Iterator[World]:
     """Join the processes that ``torchrun`` or a scheduler started (or be alone) and leave them at the end.
 
-    gloo on the CPU, NCCL on CUDA; ``LOCAL_RANK`` chooses the GPU. A group that the caller has already initialised is
-    used and left alone.
+    gloo on the CPU, NCCL beside it on CUDA; ``LOCAL_RANK`` chooses the GPU. A group that the caller has already
+    initialised is used and left alone.
 
     Args:
         device: see ``choose_device``.
@@ -105,7 +105,7 @@ def _initialise(device: torch.device, link: Link, store: Any, wait: timedelta) -
     importlib.import_module("torch.distributed.nn.functional")
     cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if cuda else "gloo",
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",  # a whole state goes to the others through no GPU's memory
         store=store,
         rank=link.rank,
         world_size=link.size,
@@ -152,7 +152,7 @@ def share(value: Any, place: World) -> Any:
     if not place.several:
         return value
     box = [value]
-    torch.distributed.broadcast_object_list(box, src=0, device=place.device)
+    torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 

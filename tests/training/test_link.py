@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -221,3 +222,15 @@ def test_promise_10_the_others_are_told_before_the_group_is_taken_apart(monkeypa
         raise ValueError("photograph 7")
     assert order == ["photograph 7", "destroyed"]
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.usefixtures("job_of_one")
+def test_what_processes_with_gpus_share_goes_through_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with distributed.world("cpu") as alone:
+        place = distributed.World(0, 2, torch.device("cuda", 0), alone.link)
+        assert distributed.share({"state": 1}, place) == {"state": 1}
+        backends: list[str] = []
+        monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, **more: backends.append(name))
+        assert alone.link is not None
+        distributed._initialise(place.device, alone.link, None, timedelta(minutes=1))
+        assert backends == ["cpu:gloo,cuda:nccl"]
