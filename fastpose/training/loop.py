@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fastpose import _numbers
 from fastpose.nn import split_dropout, sync_norm
 from fastpose.training import distributed, outcome, randomness, resume_point, resuming, snapshot
-from fastpose.training.config import Recipe, RunConfig, from_dict, to_dict
+from fastpose.training.config import Recipe, RunConfig
 from fastpose.training.distributed import World
 from fastpose.training.ema import Ema
 from fastpose.training.logbook import Logbook, Window, require_tensorboard
@@ -76,7 +76,8 @@ class Job:
 
     def _compare(self) -> None:
         """Refuse to train where the processes have other code, configuration or data."""
-        distributed.compare(resuming.common(self.described, self.place), self.place)
+        if self.place.several:
+            distributed.compare(resuming.common(self.described, self.place), self.place)
 
     def _place_networks(self) -> None:
         networks = self.trainer.networks
@@ -99,23 +100,25 @@ class Job:
     def _load_data(self) -> None:
         settings = self.settings
         self.train_data, self.validation_data = self.trainer.train_dataset(), self.trainer.validation_dataset()
-        self.loader = self.create_loader(
-            self.train_data,
-            settings.batch_size,
-            shuffle=True,
-            seed=settings.seed,
-            workers=settings.workers,
-            rank=self.place.rank,
-            world_size=self.place.size,
-            drop_last=True,
-            pin_memory=self.place.device.type == "cuda",
-        )
+        place = {"rank": self.place.rank, "world_size": self.place.size}
+        self.loader = self._create_loader(self.train_data, shuffle=True, drop_last=True, **place)
         self.steps_per_epoch = len(self.loader) // settings.accumulate
         if self.steps_per_epoch < 1:
             raise ValueError(
                 f"run.accumulate: {settings.accumulate} batches of {settings.batch_size} make one step, the epoch has "
                 f"{len(self.loader)} (from {len(self.train_data)} items); lower run.accumulate or run.batch_size"
             )
+
+    def _create_loader(self, data: Any, **options: Any) -> Any:
+        settings = self.settings
+        return self.create_loader(
+            data,
+            settings.batch_size,
+            seed=settings.seed,
+            workers=settings.workers,
+            pin_memory=self.place.device.type == "cuda",
+            **options,
+        )
 
     def _create_update(self) -> Update:
         settings, trainer = self.settings, self.trainer
@@ -314,16 +317,8 @@ class Job:
         return int(distributed.largest(float(number), self.place))
 
     def _evaluate_here(self, pausing: bool) -> None:
-        position, settings = self.position, self.settings
-        loader = self.create_loader(
-            self.validation_data,
-            settings.batch_size,
-            shuffle=False,
-            seed=settings.seed,
-            workers=settings.workers,
-            drop_last=False,
-            pin_memory=self.place.device.type == "cuda",
-        )
+        position = self.position
+        loader = self._create_loader(self.validation_data, shuffle=False, drop_last=False)
         loader = outcome.OnDevice(loader, self.place.device, self.stop)
         self.results = outcome.evaluate(self.trainer, self.published, loader)
         # A run that was killed while it wrote its outcome has logged its last evaluation already.
@@ -405,9 +400,11 @@ class Job:
         if self.place.leader:
             self.folder.complete()
         state, manifest = distributed.agreed(lambda: resume_point.load(path), self.place)
-        resuming.check(path, self._completed(manifest), self.described, allow_changes=allow_changes)
+        manifest = resuming.completed(manifest, self.recipe)
+        resuming.check(path, manifest, self.described, allow_changes=allow_changes)
         snapshot.check_place(state, path)
-        self._check_unfinished(state["position"])
+        # The leader's files tell; another machine has perhaps none of them, or others.
+        distributed.agreed(lambda: outcome.check_unfinished(self.folder, state["position"], self.settings), self.place)
         snapshot.put_back(self, state, path, manifest, self.described["config"])
         self.rows = state["rows"]
         if self.place.leader:
@@ -420,30 +417,3 @@ class Job:
         """What a resume point says of its run; reading through the data sets takes its time."""
         datasets = {"train": self.train_data, "validation": self.validation_data}
         return resuming.describe(self.recipe, datasets, self.place)
-
-    def _completed(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Return a manifest whose configuration also has the keys of a newer fastpose, each with its default."""
-        with suppress(
-            ValueError, TypeError, AttributeError, KeyError
-        ):  # one that is no longer understood is compared as it is
-            known = from_dict(type(self.recipe.config), manifest["config"], recipe=self.recipe.name)
-            return {**manifest, "config": to_dict(known)}
-        return manifest
-
-    def _check_unfinished(self, position: dict[str, int]) -> None:
-        settings = self.settings
-        if not self._outcome_is_written():
-            return  # it was killed while it wrote its outcome
-        if position["epoch"] >= settings.epochs:
-            raise ValueError(
-                f"run {self.folder.path}: is finished ({settings.epochs} epochs); set a larger run.epochs to go on"
-            )
-        if settings.max_steps and position["step"] >= settings.max_steps:
-            raise ValueError(
-                f"run {self.folder.path}: stopped at run.max_steps={settings.max_steps}; set a larger one to go on"
-            )
-
-    def _outcome_is_written(self) -> bool:
-        """Return whether the report is of the newest state and not of an earlier pause."""
-        report, saved = self.folder.report, resume_point.saves(self.folder.state)
-        return report.is_file() and report.stat().st_mtime_ns >= saved[-1].stat().st_mtime_ns

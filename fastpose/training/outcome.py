@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from fastpose import _checks, _files
-from fastpose.training import checkpoint, randomness
+from fastpose.training import checkpoint, randomness, resume_point
 from fastpose.training import config as configuration
-from fastpose.training.config import Recipe
+from fastpose.training.config import Recipe, RunConfig
 from fastpose.training.phases import NonFiniteError, is_finite
 from fastpose.training.run_folder import RunFolder
 from fastpose.training.signals import StopRequest
 
 _BEST = ("best.safetensors", "best.json")
+_STATE = "resume point"  # what a report calls the state that it is of; those of earlier versions do not name it
 
 
 class Interrupted(Exception):
@@ -159,7 +160,7 @@ def write_report(
     pictures: Sequence[tuple[str, Path]],
     summary: str,
 ) -> Path:
-    """Write ``curves.png`` and ``report.html``; ``rows`` are results as dicts."""
+    """Write ``curves.png`` and ``report.html``, of the newest resume point; ``rows`` are results as dicts."""
     from fastpose.visual import curves, report
 
     drawn = []
@@ -169,13 +170,35 @@ def write_report(
         run.report,
         title=f"{recipe.name}: {run.path.name}",
         config=configuration.to_dict(recipe.config),
-        environment=environment,
+        environment={**environment, _STATE: resume_point.saves(run.state)[-1].stem},
         results=[{**row, "paper_value": _paper(recipe, row)} for row in rows],
         curves=drawn,
         pictures=pictures,
         summary=summary,
     )
     return run.report
+
+
+def check_unfinished(run: RunFolder, position: Mapping[str, int], settings: RunConfig) -> None:
+    """Refuse to go on with a run that has come to its end and has written its report.
+
+    Raises:
+        ValueError: with the setting that lets it go on.
+    """
+    if not _is_written(run):
+        return  # it was killed while it wrote its outcome
+    if position["epoch"] >= settings.epochs:
+        raise ValueError(f"run {run.path}: is finished ({settings.epochs} epochs); set a larger run.epochs to go on")
+    if settings.max_steps and position["step"] >= settings.max_steps:
+        raise ValueError(f"run {run.path}: stopped at run.max_steps={settings.max_steps}; set a larger one to go on")
+
+
+def _is_written(run: RunFolder) -> bool:
+    """Return whether the report is of the newest resume point and not of an earlier pause; times a copy may change."""
+    if not run.report.is_file():
+        return False
+    report = run.report.read_text(encoding="utf-8", errors="replace")
+    return _STATE not in report or any(path.stem in report for path in resume_point.saves(run.state)[-1:])
 
 
 def as_row(result: Any) -> dict[str, Any]:

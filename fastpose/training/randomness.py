@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 
-def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed torch (all devices), numpy and python; processes of different rank get different streams."""
-    stream = int(np.random.SeedSequence((seed, rank)).generate_state(1, np.uint64)[0])
+def seed_everything(seed: int) -> None:
+    """Seed torch (all devices), numpy and python."""
+    stream = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     torch.manual_seed(stream % (1 << 63))
     np.random.seed(stream % (1 << 32))  # noqa: NPY002 - the global stream, which libraries may draw from
     random.seed(stream)

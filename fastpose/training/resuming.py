@@ -55,6 +55,15 @@ def common(described: Mapping[str, Any], place: World) -> dict[str, Any]:
     return {**described, "config": config, "code": code(), "device": place.device.type}
 
 
+def completed(manifest: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return a manifest whose configuration also has the keys of a newer fastpose, each with its default."""
+    try:
+        known = configuration.from_dict(type(recipe.config), manifest["config"], recipe=recipe.name)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return manifest  # one that is no longer understood is compared as it is
+    return {**manifest, "config": configuration.to_dict(known)}
+
+
 def fingerprint(dataset: Any) -> dict[str, Any] | None:
     """Return what tells a data set from another: kind, source, length, and its own ``fingerprint`` if any."""
     if dataset is None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import faulty_system
 import pytest
+import ranks
 import runs
 import torch
 import toy_system
@@ -99,6 +102,25 @@ def test_promise_10_a_resume_on_fewer_ranks_is_refused(tmp_path: Path) -> None:
     whole = train(tmp_path, "run.ema=0.9")
     with pytest.raises(ValueError, match="number of processes was 2 and is 1"):
         toy_system.train(tmp_path, "run.ema=0.9", "run.epochs=9", resume=whole)
+
+
+def resume_own(words: Sequence[str]) -> int:
+    """Go on with the run that each process has for itself: OUT RUN-OF-0 RUN-OF-1 [key=value ...]."""
+    out, *both = words[:3]
+    return faulty_system.main([out, "--resume", both[int(os.environ["RANK"])], *words[3:]])
+
+
+@pytest.mark.slow
+def test_promise_10_only_the_leader_looks_whether_a_run_is_finished(tmp_path: Path) -> None:
+    """The other has a copy of the run without its state, as on another machine."""
+    ranks.finished(tmp_path, "faulty_system:main", [str(tmp_path / "runs"), "run.epochs=1"])
+    (run,) = (tmp_path / "runs").glob("*/*/*/")
+    shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("state"))
+    words = [str(tmp_path), str(run), str(tmp_path / "copy")]
+    with ranks.job(tmp_path, "test_distributed:resume_own", [*words, "run.epochs=1"]) as pair:
+        assert [rank.ended() for rank in pair] == [2, 2], [rank.said for rank in pair]
+        assert sum("is finished (1 epochs)" in rank.said for rank in pair) == 1
+    ranks.finished(tmp_path, "test_distributed:resume_own", [*words, "run.epochs=2"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,3 +210,17 @@ def test_promise_11_a_process_that_gets_sigterm(tmp_path: Path) -> None:
     assert "Traceback" not in rest
     (run,) = (tmp_path / "toy" / "points").iterdir()
     assert resume_point.load(run / "state")[0]["position"]["step"] >= 1
+
+
+@pytest.mark.parametrize("end", ["run.epochs=1", "run.max_steps=2"])
+def test_promise_12_a_run_at_its_end_is_refused_and_so_is_its_copy(end: str, tmp_path: Path) -> None:
+    """A copy writes its files in any order, and keeps no times; the report of an earlier version names no state."""
+    run = toy_system.train(tmp_path, end).folder
+    copied, old = (Path(shutil.copytree(run, tmp_path / name)) for name in ("copied", "old"))
+    os.utime(copied / "report.html", (0, 0))
+    (old / "report.html").write_text("<p>finished</p>")
+    for folder in (run, copied, old):
+        report = (folder / "report.html").read_text()
+        with pytest.raises(ValueError, match=r"(is finished|stopped at run).*; set a larger .* to go on"):
+            toy_system.train(tmp_path, end, resume=folder)
+        assert (folder / "report.html").read_text() == report
