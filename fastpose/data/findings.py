@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import filecmp
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,17 +71,31 @@ def listed_twice(persons: Sequence[Person]) -> list[int]:
 
 
 def same_content(first: Sequence[Path], second: Sequence[Path]) -> list[str]:
-    """Return pairs of files of one content, one of each list; only files of one length are read."""
-    lengths: dict[int, list[Path]] = {}
-    for path in first:
-        with suppress(OSError):
-            lengths.setdefault(path.stat().st_size, []).append(path)
+    """Return pairs of files of one content, one of each list; each file of a length in both is read once."""
+    sizes = [{path: size for path in paths if (size := _length(path)) is not None} for paths in (first, second)]
+    both = set(sizes[0].values()) & set(sizes[1].values())
+    known: dict[bytes | None, Path] = {}
     found = []
-    for path in second:
-        with suppress(OSError):
-            alike = lengths.get(path.stat().st_size, [])
-            found += [f"{other.name} and {path.name}" for other in alike if filecmp.cmp(other, path, shallow=False)][:1]
+    for path, size in sizes[0].items():
+        if size in both and (content := _content(path)) is not None:
+            known.setdefault(content, path)
+    for path, size in sizes[1].items():
+        if size in both and (other := known.get(_content(path))) is not None:
+            found.append(f"{other.name} and {path.name}")
     return found
+
+
+def _length(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_size
+    return None
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the SHA-256 of a file; None where it cannot be read."""
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+    return None
 
 
 def person_names(persons: Sequence[Person], indices: Sequence[int]) -> list[str]:

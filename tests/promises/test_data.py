@@ -25,7 +25,7 @@ from pair_files import both_ways, write_tables
 from torch.utils.data import get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from fastpose.data import loading, sample
+from fastpose.data import findings, loading, sample
 from fastpose.data.check import _LAYOUTS, check
 from fastpose.training import outcome
 
@@ -456,3 +456,15 @@ def test_promise_19_whatever_lies_in_a_folder_a_check_says_that_it_is_not_ready(
         report = check(name, tmp_path / str(number))
         assert not report.ok, f"{junk!r}: {report.lines}"
         assert report.lines[-1] == f"{name}: not ready, see the crosses above"
+
+
+def test_promise_19_copies_among_files_of_one_length_take_one_reading_each(tmp_path, monkeypatch):
+    splits = [[tmp_path / f"{split}{number:03d}.bmp" for number in range(100)] for split in "ab"]
+    for number, path in enumerate(splits[0] + splits[1]):
+        path.write_bytes(number.to_bytes(4, "little"))
+    splits[1][7].write_bytes(splits[0][9].read_bytes())
+    opened: list[Path] = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *how: (opened.append(path), real(path, *how))[1])
+    assert findings.same_content(*splits) == ["a009.bmp and b007.bmp"]
+    assert sorted(opened) == splits[0] + splits[1]
