@@ -36,9 +36,10 @@ class StrictLoader(yaml.SafeLoader):
                 raise ConstructorError(None, None, "a list or section is no key", key_node.start_mark)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise ConstructorError(None, None, "merge keys are not allowed", key_node.start_mark)
-            if key_node.value in seen:
+            key = self.construct_object(key_node)  # yes and on are one key
+            if key in seen:
                 raise ConstructorError(None, None, f"the key {key_node.value!r} stands twice", key_node.start_mark)
-            seen.add(key_node.value)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: Any) -> int:
@@ -50,6 +51,13 @@ class StrictLoader(yaml.SafeLoader):
             raise ConstructorError(None, None, problem, node.start_mark)
         return int(text.replace("_", ""))
 
+    def construct_yaml_float(self, node: Any) -> float:
+        """Return a number that is not of base 60."""
+        if ":" in node.value:
+            problem = f"the number {node.value[:_DIGITS]} is not read as it stands; write it without ':', or in quotes"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return float(super().construct_yaml_float(node))  # type: ignore[no-untyped-call]
+
 
 # A date is text, whatever its digits.
 StrictLoader.yaml_implicit_resolvers = {
@@ -57,3 +65,4 @@ StrictLoader.yaml_implicit_resolvers = {
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.construct_yaml_int)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_yaml_float)

@@ -232,6 +232,8 @@ LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}']
         ("? [a]\n: 1", "x, line 1: a list or section is no key"),
         ("a: 010", "x, line 1: the number 010 is not read as it stands; write it in decimal digits"),
         ("a: 0x10", "x, line 1: the number 0x10 is not read as it stands"),
+        ("a: 1:30.5", "x, line 1: the number 1:30.5 is not read as it stands"),
+        ("yes: 1\non: 2", "x, line 2: the key 'on' stands twice"),
         ("a: 1:30", "x, line 1: the number 1:30 is not read as it stands"),
         ("a: " + "9" * 100_000, r"x, line 1: the number 9999999999\.\.\. is not read as it stands"),
         ("[" * 5000, "x: nested too deeply"),
