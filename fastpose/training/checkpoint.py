@@ -87,7 +87,7 @@ def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[s
             f"checkpoint {path}: the tensors differ from the sha256 in the file's header (file changed); restore it"
         )
     check_version(path, manifest)
-    changed = [key for key, value in about.items() if json.dumps(manifest.get(key)) != json.dumps(value)]
+    changed = [key for key, value in about.items() if _sorted(manifest.get(key)) != _sorted(value)]
     if changed:
         raise ValueError(
             f"checkpoint {path}: its manifest {path.with_suffix('.json').name} differs from the file's own header in "
@@ -99,6 +99,11 @@ def load_weights(path: str | Path, *, recipe: str | None = None) -> tuple[dict[s
             f"name the recipe {manifest.get('recipe')} or other weights"
         )
     return tensors, manifest
+
+
+def _sorted(value: Any) -> str:
+    """Return JSON that two equal values share, NaN included, in whatever order a tool wrote their keys."""
+    return json.dumps(value, sort_keys=True)
 
 
 def read_about(path: str | Path) -> dict[str, Any]:

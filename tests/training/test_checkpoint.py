@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 from collections.abc import Callable
@@ -168,6 +169,14 @@ def test_json_of_another_kind_beside_the_weights_is_no_manifest(saved: Path, oth
     """Key points may well have the name of the weights that found them."""
     saved.with_suffix(".json").write_text(json.dumps(other))
     assert checkpoint.load_weights(saved)[1]["step"] == 7
+
+
+def test_promise_4_a_manifest_in_another_order_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    checkpoint.save_weights(path, network(), ABOUT | {"results": {"PCKh": 0.5, "AUC": math.nan}})
+    manifest = path.with_suffix(".json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()), sort_keys=True))
+    checkpoint.load_weights(path)
 
 
 def test_promise_7_a_mismatch_lists_five_keys_and_the_difference(saved: Path) -> None:
