@@ -290,13 +290,17 @@ def _as_annotated(base: Path, split: str, lines: list[str]) -> bool:
     """Append COCO's photographs that have another size than the annotation says; True when there are none."""
     path = coco.annotation_path(base, split)
     changed = []
-    with reading(path, "an image"):
-        for entry in coco.read_content(path)["images"]:
-            photo = resolve_under(base / f"{split}2017", entry["file_name"], path)
-            with suppress(OSError, ValueError):  # absent and unreadable ones are told already
-                found, told = images.image_size(photo), (entry.get("height"), entry.get("width"))
-                if None not in told and found != told:
-                    changed.append(f"{photo.name} ({found[1]} x {found[0]}, annotated {told[1]} x {told[0]})")
+    try:
+        with reading(path, "an image"):
+            for entry in coco.read_content(path)["images"]:
+                photo = resolve_under(base / f"{split}2017", entry["file_name"], path)
+                with suppress(OSError, ValueError):  # absent and unreadable ones are told already
+                    found, told = images.image_size(photo), (entry.get("height"), entry.get("width"))
+                    if None not in told and found != told:
+                        changed.append(f"{photo.name} ({found[1]} x {found[0]}, annotated {told[1]} x {told[0]})")
+    except ValueError as error:  # of a photograph without persons, which training takes no notice of
+        lines.append(f"  {CROSS} {error}")
+        return False
     finding(lines, f"photographs of {split} of another size than annotated", changed, fatal=True)
     return not changed
 

@@ -304,6 +304,17 @@ def test_promise_19_annotations_in_other_encodings_are_read_or_named(tmp_path, e
         assert good or any("✗ train" in line and "train" in line for line in report.lines)
 
 
+def test_promise_19_a_photograph_without_persons_and_name_is_a_line_of_the_report(tmp_path):
+    root = coco(tmp_path / "coco", first())
+    path = root / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    for broken in ({"id": 77}, {"id": 77, "file_name": "../x.jpg"}):
+        path.write_text(json.dumps(content | {"images": [*content["images"], broken]}))
+        report = check("coco", root)
+        assert not report.ok
+        assert any(line.startswith(f"  ✗ {path}: ") for line in report.lines), report.lines
+
+
 def test_promise_19_photographs_in_both_splits_are_named(tmp_path):
     root = coco(tmp_path / "coco", first())
     shutil.copy(root / "train2017" / "a.jpg", root / "val2017" / "a.jpg")
