@@ -32,3 +32,13 @@ def put_back(before: Mapping[int, Any]) -> None:
     """Give signals the handlers that `take` returned."""
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def noted(before: Mapping[int, Any]) -> int:
+    """Return the signal that the owner of a handler in ``before`` has noted in ``signal``, or 0.
+
+    Python swallows what a handler raises where it tidies up (``__del__``): who takes over hears the signal all the same.
+    """
+    owners = [getattr(handler, "__self__", None) for handler in before.values()]
+    found = [getattr(owner, "signal", 0) for owner in owners]
+    return next((number for number in found if isinstance(number, int) and number), 0)

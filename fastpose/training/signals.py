@@ -30,6 +30,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         self._before = _handlers.take(_WATCHED, self._note)
+        swallowed = _handlers.noted(self._before)
+        if swallowed:
+            self._note(swallowed, None)
         return self
 
     def __exit__(

@@ -46,3 +46,11 @@ def test_promise_23_a_verb_that_swallowed_a_signal_hears_the_next(number, monkey
             signal.raise_signal(number)
         assert stop.signal == number
         signal.raise_signal(number)
+
+
+def test_promise_11_a_signal_that_was_swallowed_before_the_first_step_is_heard() -> None:
+    with _signals.Unwinding() as verb:
+        with pytest.raises(SystemExit, match="143"):
+            signal.raise_signal(signal.SIGTERM)  # as if `__del__` had been at work: nobody unwinds
+        with signals.StopRequest() as stop:
+            assert stop.signal == verb.signal == signal.SIGTERM
