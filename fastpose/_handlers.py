@@ -37,7 +37,7 @@ def put_back(before: Mapping[int, Any]) -> None:
 def noted(before: Mapping[int, Any]) -> int:
     """Return the signal that the owner of a handler in ``before`` has noted in ``signal``, or 0.
 
-    Python swallows what a handler raises where it tidies up (``__del__``): who takes over hears the signal all the same.
+    Python swallows what a handler raises where it tidies up (``__del__``): who takes over hears the signal then.
     """
     owners = [getattr(handler, "__self__", None) for handler in before.values()]
     found = [getattr(owner, "signal", 0) for owner in owners]
