@@ -81,10 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``fastpose``; those of the process by default.
 
     Returns:
-        0 when the work is done, 2 after a user's error (one line on stderr), 130 after Ctrl-C, 143 after SIGTERM.
+        0 when the work is done, 1 where nobody reads what is printed, 2 after a user's error (one line on stderr), 130
+        after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    _print.prepare()
+    with _print.spelling():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> int:
     with _signals.Unwinding() as stop:
         try:
             code = get_command(app).main(words, prog_name="fastpose", standalone_mode=False)

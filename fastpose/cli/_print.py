@@ -29,17 +29,27 @@ def line(text: str) -> None:
         typer.echo(f"fastpose: {text}", err=True)
 
 
-def prepare() -> None:
+@contextmanager
+def spelling() -> Iterator[None]:
     """Let stdout and stderr show every file's name: one that is no text as its bytes, what they cannot spell escaped.
 
     A name must never make a verb fail whose work is done. And what Matplotlib tells programmers of its caches is not
-    shown, as where no home can be written to.
+    shown, as where no home can be written to. After the body all is as it was: the caller may be a program of its own.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     codecs.register_error("fastpose", _spelled)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="fastpose")
+    matplotlib = logging.getLogger("matplotlib")
+    level = matplotlib.level
+    streams = {s: s.errors for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)}
+    matplotlib.setLevel(logging.ERROR)
+    for stream in streams:
+        stream.reconfigure(errors="fastpose")
+    try:
+        yield
+    finally:
+        matplotlib.setLevel(level)
+        for stream, errors in streams.items():
+            with suppress(OSError, ValueError):  # a reader that has gone, a stream that is closed
+                stream.reconfigure(errors=errors)
 
 
 def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+
 import pytest
 import torch
 import yaml
 
-from fastpose import models, ops
+from fastpose import cli, models, ops
 from fastpose.benchmark.cases import typical
 from fastpose.training import checkpoint, list_recipes, load_recipe
 
@@ -131,3 +135,11 @@ def test_import_refuses_a_recipe_of_another_network_with_the_same_weights(run, t
     assert code == 2
     assert "differs from the published one at 'gates" in err
     assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_the_callers_streams_are_as_they_were(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    level = logging.getLogger("matplotlib").level
+    assert cli.main(["--version"]) == 0
+    assert (out.errors, logging.getLogger("matplotlib").level) == ("strict", level)
