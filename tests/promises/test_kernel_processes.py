@@ -158,6 +158,7 @@ assert fork() == 0
 """
 
 
+@pytest.mark.slow
 def test_promise_28_a_forked_child_computes_what_its_parent_does():
     assert run(ALL + FORKED) == ""
 
